@@ -1,0 +1,32 @@
+# Needs only Python >= 3.11 (with venv and pip), make and git.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check docs clean
+
+demo: .venv/ready
+	$(BIN)/calr demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q --doctest-modules calr_cli
+	$(BIN)/python docs/generate.py --check
+
+docs: .venv/ready
+	$(BIN)/python docs/generate.py
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("calr needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv

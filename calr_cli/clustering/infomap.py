@@ -1,0 +1,57 @@
+"""Global clustering: communities of the neighbour graph by Infomap."""
+
+from __future__ import annotations
+
+# FAISS has to be loaded before Infomap: in the other order the interpreter crashes.
+import calr_cli.distances.knn  # noqa: F401  isort: skip
+
+import infomap
+import numpy as np
+
+from calr_cli.types import OUTLIER, IntArray, Neighbours
+
+
+def infomap_labels(
+    neighbours: Neighbours, min_similarity: float, min_cluster_size: int = 5, seed: int = 123
+) -> IntArray:
+    """Two-level directed Infomap on the links to neighbours that are similar enough.
+
+    Args:
+        neighbours: Of N images; the image itself may be among its own.
+        min_similarity: Links below it are left out.
+        min_cluster_size: Smaller clusters become outliers.
+        seed: Of Infomap's own generator.
+
+    Returns:
+        (N,) labels: 0..K-1, or ``OUTLIER`` for isolates and members of small clusters.
+    """
+    count = len(neighbours.indices)
+    labels = np.full(count, OUTLIER, np.int64)
+    linked = links(neighbours, min_similarity)
+    rows, positions = np.nonzero(linked)
+    if not len(rows):
+        return labels  # Infomap refuses an empty network
+    network = infomap.Network()
+    network.add_links(
+        np.column_stack(
+            [
+                rows.astype(np.float64),
+                neighbours.indices[linked].astype(np.float64),
+                neighbours.similarities[linked].astype(np.float64),
+            ]
+        )
+    )
+    result = infomap.run(network, two_level=True, directed=True, seed=seed, num_trials=1, silent=True)
+    modules = dict(result.modules())
+    nodes = np.fromiter(modules.keys(), np.int64)
+    _, module, size = np.unique(np.fromiter(modules.values(), np.int64), return_inverse=True, return_counts=True)
+    kept = size >= min_cluster_size
+    number = np.where(kept, kept.cumsum() - 1, OUTLIER)
+    labels[nodes] = number[module]
+    return labels
+
+
+def links(neighbours: Neighbours, min_similarity: float) -> np.ndarray:
+    """(N, k) bool: which neighbours are linked, those similar enough and not the image itself."""
+    itself = np.arange(len(neighbours.indices))[:, None]
+    return (neighbours.indices != itself) & (neighbours.similarities >= min_similarity)

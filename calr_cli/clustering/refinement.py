@@ -1,0 +1,77 @@
+"""Camera-aware label refinement: what local labels say about global clusters."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from calr_cli.types import OUTLIER, FloatArray, IntArray
+
+
+def refine_by_camera(
+    global_labels: IntArray, local_labels: IntArray, camids: IntArray, pivots: IntArray
+) -> IntArray:
+    """Discard each pivot's same-camera companions that are not in the pivot's local cluster.
+
+    Members from other cameras stay, and so does every member of a cluster without a pivot. A pivot
+    stays itself, so no cluster becomes empty.
+
+    Args:
+        global_labels: (N,) clusters over all cameras, ``OUTLIER`` or 0..K-1.
+        local_labels: (N,) labels made within each camera, unique over cameras.
+        camids: (N,).
+        pivots: (K,) position of each cluster's pivot, -1 for none.
+
+    Returns:
+        (N,) refined labels: the global ones, with discarded images made outliers.
+
+    >>> import numpy as np
+    >>> one = np.array([0, 0, 0])  # one global cluster; images 0 and 1 share a camera with the pivot 0
+    >>> refine_by_camera(one, np.array([4, 5, 9]), np.array([0, 0, 1]), np.array([0])).tolist()
+    [0, -1, 0]
+    """
+    global_labels, local_labels, camids = map(np.asarray, (global_labels, local_labels, camids))
+    pivots = np.asarray(pivots)
+    pivot = np.where(global_labels == OUTLIER, -1, pivots[global_labels] if len(pivots) else -1)
+    discarded = (pivot >= 0) & (camids == camids[pivot]) & (local_labels != local_labels[pivot])
+    return np.where(discarded, OUTLIER, global_labels)
+
+
+def cosine_probability(epoch: int, epochs: int) -> float:
+    """Share of discards carried out in ``epoch`` (from 0): 0.5 (1 + cos(pi epoch / (3 epochs))).
+
+    The authors' self-paced schedule, commented out in the released program.
+    """
+    return 0.5 * (1 + float(np.cos(np.pi * epoch / (3 * epochs))))
+
+
+def cluster_weights(labels: IntArray, camids: IntArray) -> FloatArray:
+    """Weight of each cluster in the loss: ln(1 + H), H the entropy (ln) of its cameras.
+
+    Args:
+        labels: (N,) labels, ``OUTLIER`` or 0..K-1 with every cluster present.
+        camids: (N,).
+
+    Returns:
+        (K,) float32; 0 for a cluster seen by one camera only.
+    """
+    kept = np.asarray(labels) != OUTLIER
+    if not kept.any():
+        return np.empty(0, np.float32)
+    labels, camids = np.asarray(labels)[kept], np.asarray(camids)[kept]
+    histogram = np.zeros((int(labels.max()) + 1, int(camids.max()) + 1))
+    np.add.at(histogram, (labels, camids), 1)
+    share = histogram / histogram.sum(axis=1, keepdims=True)
+    entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(axis=1)
+    return np.log1p(entropy).astype(np.float32)
+
+
+def discards_by_schedule(
+    global_labels: IntArray, refined_labels: IntArray, probability: float, rng: np.random.Generator
+) -> IntArray:
+    """Refined labels in which each discard is carried out with ``probability`` only."""
+    if probability >= 1:
+        return refined_labels
+    spared = rng.random(len(refined_labels)) >= probability
+    result: npt.NDArray[np.int64] = np.where(spared, global_labels, refined_labels)
+    return result

@@ -1,0 +1,157 @@
+"""From a preset or file, ``--set`` and flags to settings; every problem found is told at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from calr_cli.config.layers import Given, Layer, did_you_mean, read_assignments, read_file, read_layer
+from calr_cli.config.schema import Settings
+from calr_cli.config.wording import LEAVES, choices, expected, shown
+from calr_cli.errors import ConfigError
+
+PRESETS = files("calr_cli.config") / "presets"
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """Settings and where each came from.
+
+    Attributes:
+        settings: What the run uses.
+        origins: Dotted key -> ``default``, ``preset veri``, ``--config FILE``, ``--set`` or a flag's text,
+            one entry for every setting.
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def preset_names() -> list[str]:
+    """The names of the presets, sorted; each is the name of a dataset."""
+    return sorted(Path(entry.name).stem for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_preset(name: str) -> str:
+    """The YAML text of a preset, header included.
+
+    Raises:
+        ConfigError: There is no such preset.
+    """
+    if name not in preset_names():
+        guess = did_you_mean(difflib.get_close_matches(name, preset_names(), n=1))
+        raise ConfigError(f"no preset '{name}'{guess}", f"Presets: {', '.join(preset_names())}")
+    return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def resolve_settings(
+    dataset: str | None,
+    config_file: Path | None,
+    assignments: Sequence[str] = (),
+    flags: Mapping[str, tuple[str, Any]] | None = None,
+) -> ResolvedSettings:
+    """Settings by precedence: default < preset or ``config_file`` < ``assignments`` < ``flags``.
+
+    Args:
+        dataset: Value of ``-d/--dataset``; its preset applies if it has one. Without it, ``--set`` names
+            the dataset, else the file, else the default does.
+        config_file: YAML that replaces the preset.
+        assignments: ``KEY=VALUE`` texts of ``--set``; the later of two wins.
+        flags: Dotted key -> (text of the flag, value); a value of None means that the flag was not given.
+
+    Raises:
+        ConfigError: One line per problem, all of them.
+    """
+    problems: list[str] = []
+    over = read_assignments(assignments, problems)
+    over |= {key: Given(value, flag) for key, (flag, value) in (flags or {}).items() if value is not None}
+    if dataset is not None:
+        over["data.dataset"] = Given(dataset, "-d/--dataset")
+    base: Layer = {}
+    if config_file is not None:
+        base = read_file(config_file, f"--config {config_file}", problems)
+    else:
+        chosen = over["data.dataset"].value if "data.dataset" in over else Settings().data.dataset
+        if chosen in preset_names():
+            base = read_layer(read_preset(chosen), f"preset {chosen}", problems)
+    return validated(base | over, problems)
+
+
+def load_settings_file(path: Path) -> Settings:
+    """The settings of a run folder's ``config.yaml``, or of any settings file.
+
+    Raises:
+        ConfigError: One line per problem, all of them.
+    """
+    problems: list[str] = []
+    return validated(read_file(path, str(path), problems), problems).settings
+
+
+def dump_settings(settings: Settings) -> str:
+    """The settings as YAML that `load_settings_file` reads back unchanged."""
+    return to_yaml(settings.model_dump())
+
+
+def print_config(resolved: ResolvedSettings) -> str:
+    """The settings as YAML, each with its origin as a comment behind it."""
+    return annotated(resolved.settings.model_dump(), resolved.origins, "")
+
+
+def annotated(tree: Mapping[str, Any], origins: Mapping[str, str], prefix: str) -> str:
+    """The YAML of one section, the keys of which start with ``prefix``."""
+    indent = "  " * prefix.count(".")
+    text = ""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            text += f"{indent}{name}:\n{annotated(value, origins, f'{prefix}{name}.')}"
+        else:
+            text += f"{indent}{to_yaml({name: value}).rstrip()}  # {origins[prefix + name]}\n"
+    return text
+
+
+def to_yaml(tree: Mapping[str, Any]) -> str:
+    """Block style YAML in the order given, every value on one line."""
+    return yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True, width=float("inf"))
+
+
+def validated(given: Layer, problems: list[str]) -> ResolvedSettings:
+    """Settings from flat values, or one error with the ``problems`` so far and all that the schema finds."""
+    tree: dict[str, Any] = {}
+    for key, entry in given.items():
+        *sections, leaf = key.split(".")
+        section = tree
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[leaf] = entry.value
+    origins = {key: given[key].origin if key in given else "default" for key in LEAVES}
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        problems = problems + [in_plain_words(dict(detail), given) for detail in error.errors()]
+    if problems:
+        raise ConfigError(problems)
+    return ResolvedSettings(settings, origins)
+
+
+def in_plain_words(detail: Mapping[str, Any], given: Layer) -> str:
+    """One problem that the schema found: setting, value, origin, and what it must be."""
+    key = ".".join(detail["loc"])
+
+    def quoted(key: str) -> str:
+        entry = given.get(key, Given(LEAVES[key].default, "default"))
+        return f"{key} = {shown(entry.value)} ({entry.origin})"
+
+    if detail["type"] == "order":
+        return (
+            f"{quoted(key)} {detail['msg']} {quoted(key.rpartition('.')[0] + '.' + detail['ctx']['other'])}"
+        )
+    options = choices(LEAVES[key])
+    guess = did_you_mean(difflib.get_close_matches(str(given[key].value), options, n=1)) if options else ""
+    return f"{quoted(key)} must be {expected(LEAVES[key])}{guess}"

@@ -1,0 +1,129 @@
+"""A listed dataset is checked, counted and written: manifest and card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from calr_cli.data.card import DatasetCard, card_path, count_records, differences, read_card, read_card_file
+from calr_cli.data.datasets.layout import Listing, OfficialCounts
+from calr_cli.data.inspection import inspect_images
+from calr_cli.data.manifest import Record, manifest_path, write_manifest
+from calr_cli.data.tables import first_names
+from calr_cli.errors import DataError
+from calr_cli.events import Reporter
+from calr_cli.files import atomic_write
+
+NAMED = 10
+"""Unreadable images named one by one; the card names all."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a dataset is called and where its images are; the fields are those of `DatasetCard`."""
+
+    name: str
+    title: str
+    version: str
+    root: Path
+    source: Path
+
+
+def check_listing(
+    listing: Listing,
+    origin: Origin,
+    reporter: Reporter,
+    *,
+    official: OfficialCounts | None = None,
+    options: str = "",
+    arrange: Callable[[list[Record]], list[Record]] = list,
+) -> DatasetCard:
+    """Check every listed image and write the manifest and the card.
+
+    When nothing was changed since the last time, the images are not read again.
+
+    Args:
+        listing: The images.
+        origin: What the dataset is and where.
+        reporter: Hears progress, warnings and the names of unreadable images.
+        official: Published counts to compare with.
+        options: Whatever else the result depends on (a change makes it be done again).
+        arrange: Puts the readable records into splits, where the listing does not know them.
+
+    Raises:
+        DataError: No training image can be read.
+    """
+    signature = _signature(listing, origin, f"{official} {options}")
+    card = _unchanged(origin.name, signature)
+    if card is None:
+        results = inspect_images([origin.root / e.path for e in listing.entries], origin.title, reporter)
+        pairs = list(zip(listing.entries, results, strict=True))
+        records = arrange([(e.split, e.path, e.pid, e.camid, digest) for e, (digest, _) in pairs if digest])
+        unreadable = tuple(f"{e.path} ({reason})" for e, (_, reason) in pairs if reason)
+        splits, train_per_camera = count_records(records)
+        if not splits["train"].images:
+            raise DataError(
+                f"{origin.title}: no training image in {origin.root} can be read"
+                + (f": {first_names(unreadable)}" if unreadable else ""),
+                "Restore the images from where they came",
+            )
+        differing = differences(origin.title, official, splits, train_per_camera) if official else []
+        card = DatasetCard(
+            **vars(origin),
+            splits=splits,
+            train_per_camera=train_per_camera,
+            warnings=(*listing.warnings, *differing),
+            unreadable=unreadable,
+            manifest=manifest_path(origin.name),
+        )
+        write_manifest(card.manifest, records)
+        _write_card(card, signature)
+    for text in (*_name_unreadable(card), *card.warnings):
+        reporter.warning(text)
+    return card
+
+
+def _name_unreadable(card: DatasetCard) -> Iterator[str]:
+    for image in card.unreadable[:NAMED]:
+        yield f"{card.title}: left out, cannot be read: {image}"
+    if (more := len(card.unreadable) - NAMED) > 0:
+        yield f"{card.title}: left out {more} more, all named in {card_path(card.name)}"
+
+
+def _signature(listing: Listing, origin: Origin, options: str) -> str:
+    digest = blake2b(digest_size=16)
+    digest.update(repr((vars(origin), options, listing.warnings)).encode(errors="surrogateescape"))
+    for entry in listing.entries:
+        try:
+            status = (origin.root / entry.path).stat()
+            state = (status.st_size, status.st_mtime_ns)
+        except OSError:
+            state = (-1, -1)
+        digest.update(repr((entry, state)).encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _write_card(card: DatasetCard, signature: str) -> None:
+    values = {**card.as_json(), "signature": signature, "manifest_digest": _file_digest(card.manifest)}
+    with atomic_write(card_path(card.name)) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _unchanged(name: str, signature: str) -> DatasetCard | None:
+    """The card of last time if images and manifest are as they were then."""
+    values = read_card_file(name) or {}
+    if values.get("signature") != signature:
+        return None
+    if values.get("manifest_digest") != _file_digest(manifest_path(name)):
+        return None  # edited by hand since: preparing again is how to mend it
+    return read_card(name)
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        return ""

@@ -1,0 +1,43 @@
+"""Reading image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from calr_cli.errors import DataError
+
+
+def open_image(path: Path) -> Image.Image:
+    """The decoded image as RGB.
+
+    Raises:
+        DataError: Missing, empty, truncated, or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: the image is gone", "Restore it, or run `calr prepare-data` again"
+        ) from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise DataError(
+            f"{path}: cannot be read ({reason})", "Replace or delete it and run `calr prepare-data` again"
+        ) from None
+
+
+def read_pixels(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """The image resized bicubically, as (3, height, width) uint8 RGB.
+
+    Raises:
+        DataError: See `open_image`.
+    """
+    image = open_image(path)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))

@@ -1,0 +1,64 @@
+"""How library code speaks: to a reporter, never to the terminal itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+
+class Progress(Protocol):
+    """A running count of one long step."""
+
+    def advance(self, count: int = 1, **figures: float) -> None:
+        """Add ``count`` to the steps done and show the latest ``figures`` (loss=..., ...)."""
+        ...
+
+
+class Reporter(Protocol):
+    """What a pipeline tells its user while it works."""
+
+    def stage(self, title: str) -> None:
+        """A new part of the work begins."""
+        ...
+
+    def progress(self, title: str, total: int, unit: str = "") -> AbstractContextManager[Progress]:
+        """A long step of ``total`` ``unit`` (images, iterations, ...) begins."""
+        ...
+
+    def metric(self, row: Mapping[str, Any]) -> None:
+        """One epoch's figures, in the order they are to be shown."""
+        ...
+
+    def note(self, text: str) -> None:
+        """One line the user should see."""
+        ...
+
+    def warning(self, text: str) -> None:
+        """One line about something that is probably not as intended."""
+        ...
+
+
+class _NoProgress:
+    def advance(self, count: int = 1, **figures: float) -> None:
+        pass
+
+
+class SilentReporter:
+    """Says nothing: for use of the library from Python."""
+
+    def stage(self, title: str) -> None:
+        """See `Reporter.stage`."""
+
+    def progress(self, title: str, total: int, unit: str = "") -> AbstractContextManager[Progress]:
+        """See `Reporter.progress`."""
+        return nullcontext(_NoProgress())
+
+    def metric(self, row: Mapping[str, Any]) -> None:
+        """See `Reporter.metric`."""
+
+    def note(self, text: str) -> None:
+        """See `Reporter.note`."""
+
+    def warning(self, text: str) -> None:
+        """See `Reporter.warning`."""

@@ -1,0 +1,74 @@
+"""Convolutional backbones: an image batch in, a feature map out."""
+
+from __future__ import annotations
+
+import difflib
+from collections import OrderedDict
+
+from torch import nn
+from torchvision.models import get_model
+
+from calr_cli.errors import ConfigError
+from calr_cli.models.ibn import with_ibn_a
+
+IBN_BASE = {"resnet_ibn50a": "resnet50", "resnet_ibn101a": "resnet101"}
+"""The torchvision network behind each IBN architecture."""
+
+ARCHS: tuple[str, ...] = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    *IBN_BASE,
+    "mobilenet_v2",
+)
+"""Every architecture by the name users give it."""
+
+
+def check_arch(arch: str) -> None:
+    """Accept a name of ``ARCHS``.
+
+    Raises:
+        ConfigError: It is none of them.
+    """
+    if arch in ARCHS:
+        return
+    nearest = difflib.get_close_matches(arch, ARCHS, n=1)
+    question = f" (did you mean '{nearest[0]}'?)" if nearest else ""
+    raise ConfigError(f"unknown arch '{arch}'{question}", f"Known: {', '.join(ARCHS)}")
+
+
+def build_backbone(arch: str) -> tuple[nn.Module, int]:
+    """A randomly initialised network without its classifier, last stage at stride 1.
+
+    The state dict keeps the key names of torchvision (and of IBN-Net), so that published ImageNet
+    files load without renaming.
+
+    Args:
+        arch: One of ``ARCHS``.
+
+    Returns:
+        The network, images (B, 3, H, W) to feature_map (B, C, ceil(H / 16), ceil(W / 16)); and C.
+
+    Raises:
+        ConfigError: ``arch`` is unknown.
+    """
+    check_arch(arch)
+    network = get_model(IBN_BASE.get(arch, arch), weights=None)
+    if arch in IBN_BASE:
+        network = with_ibn_a(network)
+    if arch == "mobilenet_v2":
+        feature_dim = int(network.last_channel)
+        last_stage = network.features[14]  # the last block that halves the map
+        children = OrderedDict(features=network.features)
+    else:
+        feature_dim = int(network.fc.in_features)
+        last_stage = network.layer4
+        children = OrderedDict(
+            (name, child) for name, child in network.named_children() if name not in ("avgpool", "fc")
+        )
+    for layer in last_stage.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.stride = (1, 1)
+    return nn.Sequential(children), feature_dim

@@ -1,0 +1,42 @@
+"""The camera head: tells cameras apart, while the encoder learns to leave it nothing to tell."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from calr_cli.models.gradient_reversal import reverse_gradient
+
+HIDDEN_DIM = 100
+DROPOUT = 0.5
+
+
+class CameraClassifier(nn.Module):
+    """Predicts the camera of an image from its feature, behind gradient reversal.
+
+    Differs from the reference: it answers plain logits, made for an ordinary cross-entropy; the
+    released program puts a softmax and a log-softmax before its cross-entropy.
+
+    Args:
+        feature_dim: D, the length of a feature.
+        num_cameras: C.
+        alpha: The encoder receives the head's gradient times ``-alpha``.
+    """
+
+    def __init__(self, feature_dim: int, num_cameras: int, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.layers = nn.Sequential(
+            nn.Linear(feature_dim, HIDDEN_DIM),
+            nn.BatchNorm1d(HIDDEN_DIM),
+            nn.ReLU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(HIDDEN_DIM, HIDDEN_DIM),
+            nn.BatchNorm1d(HIDDEN_DIM),
+            nn.ReLU(),
+            nn.Linear(HIDDEN_DIM, num_cameras),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Camera logits (B, C) of ``features`` (B, D)."""
+        logits: Tensor = self.layers(reverse_gradient(features, self.alpha))
+        return logits

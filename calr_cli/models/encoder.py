@@ -1,0 +1,41 @@
+"""The network that turns images into features."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from calr_cli.models.backbones import build_backbone
+from calr_cli.models.pooling import build_pooling
+
+
+class Encoder(nn.Module):
+    """Backbone, pooling, BatchNorm neck, L2 norm; randomly initialised.
+
+    The same unit-length feature is used in training and in testing.
+
+    Args:
+        arch: One of ``backbones.ARCHS``.
+        pooling: ``gem`` or ``avg``.
+
+    Attributes:
+        feature_dim: D, the length of a feature.
+
+    Raises:
+        ConfigError: ``arch`` or ``pooling`` is unknown.
+    """
+
+    def __init__(self, arch: str, pooling: str = "gem") -> None:
+        super().__init__()
+        self.arch = arch
+        self.pooling_name = pooling
+        self.pooling = build_pooling(pooling)
+        self.backbone, self.feature_dim = build_backbone(arch)
+        self.neck = nn.BatchNorm1d(self.feature_dim)
+        # A trainable shift would move all features off the origin, about which cosines are taken.
+        self.neck.bias.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode ``images`` (B, 3, H, W), normalised, to unit-length features (B, D)."""
+        feature_map = self.backbone(images)
+        return functional.normalize(self.neck(self.pooling(feature_map)), dim=1)

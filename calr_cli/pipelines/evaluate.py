@@ -1,0 +1,54 @@
+"""Retrieval quality of a model on a dataset's query and gallery."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from calr_cli.config.schema import Settings
+from calr_cli.distances.rerank import rerank_distance
+from calr_cli.errors import DataError
+from calr_cli.evaluation.ranking import ranking_metrics
+from calr_cli.evaluation.retrieval import retrieval_metrics
+from calr_cli.events import Reporter
+from calr_cli.models.encoder import Encoder
+from calr_cli.pipelines.build import build_extractor
+from calr_cli.types import Dataset
+
+
+def evaluate(
+    settings: Settings, encoder: Encoder, dataset: Dataset, rerank: bool, reporter: Reporter
+) -> dict[str, Any]:
+    """mAP and Rank-1, -5, -10, in percent.
+
+    Raises:
+        DataError: No query or gallery, identities that are not known, no query with a match, or an
+            image that cannot be read.
+    """
+    query, gallery = dataset.query, dataset.gallery
+    if not len(query) or not len(gallery):
+        raise DataError(
+            f"{dataset.name} has {len(query)} query and {len(gallery)} gallery images: nothing to evaluate on",
+            "Prepare it with a pid group and --split 0.5, or a csv with columns pid and split",
+        )
+    if not (query.has_identities and gallery.has_identities):
+        raise DataError(
+            f"{dataset.name} has query or gallery images without identities: evaluation cannot tell right from wrong",
+            "Prepare it again with a pid for each of them",
+        )
+    extract = build_extractor(settings, reporter)
+    q_features, g_features = extract(encoder, query, title="query"), extract(encoder, gallery, title="gallery")
+    truth = (query.pids, gallery.pids, query.camids, gallery.camids)
+    if rerank:
+        options = settings.evaluation.rerank
+        distmat = rerank_distance(q_features, g_features, options.k1, options.k2, options.lambda_value)
+        metrics = ranking_metrics(distmat, *truth)
+    else:
+        metrics = retrieval_metrics(q_features, g_features, *truth)
+    return {
+        "dataset": dataset.name,
+        "mAP": 100 * metrics.mAP,
+        **{f"Rank-{r}": 100 * metrics.rank(r) for r in (1, 5, 10)},
+        "queries": metrics.num_queries,
+        "gallery": len(gallery),
+        "rerank": rerank,
+    }

@@ -1,0 +1,5 @@
+"""Memory, losses, epochs and checkpoints."""
+
+from calr_cli.training.memory import ClusterMemory
+
+__all__ = ["ClusterMemory"]

@@ -1,0 +1,99 @@
+"""What a run leaves on disk: a model to use, and the state to resume from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from calr_cli.errors import CheckpointError
+from calr_cli.files import atomic_write
+from calr_cli.models.encoder import Encoder
+from calr_cli.models.pretrained import safe_load
+
+_FORMAT = "calr 1"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model file says about its model.
+
+    Attributes:
+        dataset: Name of the dataset it was trained on.
+        stage: ``intra`` or ``inter``.
+        epoch: Epochs of training behind it.
+        arch: Backbone.
+        pooling: Pooling.
+        height: Of the input, pixels.
+        width: Of the input, pixels.
+    """
+
+    dataset: str
+    stage: str
+    epoch: int
+    arch: str
+    pooling: str
+    height: int
+    width: int
+
+
+def save_model(path: Path, encoder: Encoder, card: ModelCard) -> None:
+    """Write the encoder and its card to ``path``, whole or not at all.
+
+    Raises:
+        OSError: The folder cannot be written or the disk is full.
+    """
+    _save(path, {"format": _FORMAT, "card": asdict(card), "state_dict": encoder.state_dict()})
+
+
+def load_model(path: Path) -> tuple[Encoder, ModelCard]:
+    """The encoder and card written by `save_model`, on the CPU, in evaluation mode.
+
+    Nothing in the file is executed.
+
+    Raises:
+        CheckpointError: No such file, damaged or cut short, or not a model of calr.
+    """
+    content = safe_load(path, CheckpointError)
+    if not isinstance(content, Mapping) or content.get("format") != _FORMAT or "card" not in content:
+        raise CheckpointError(f"{path} is not a model written by calr", "Give the model.pth of a finished run")
+    try:
+        card = ModelCard(**content["card"])
+        encoder = Encoder(card.arch, card.pooling)
+        encoder.load_state_dict(content["state_dict"])
+    except (TypeError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not hold the network that it names: {error}".splitlines()[0]) from None
+    return encoder.eval(), card
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the state of an unfinished run, whole or not at all; tensors and plain values only.
+
+    Raises:
+        OSError: The folder cannot be written or the disk is full.
+    """
+    _save(path, {"format": _FORMAT, "state": dict(state)})
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """The state written by `save_state`, its tensors on the CPU.
+
+    Raises:
+        CheckpointError: No such file, damaged or cut short, or not such a state.
+    """
+    content = safe_load(path, CheckpointError)
+    if not isinstance(content, Mapping) or content.get("format") != _FORMAT or "state" not in content:
+        raise CheckpointError(f"{path} is not the state of a run of calr")
+    state: dict[str, Any] = content["state"]
+    return state
+
+
+def _save(path: Path, content: Mapping[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's writer reports a full disk as one of these
+            raise OSError(f"cannot write {path}: {str(error).splitlines()[0]}") from error

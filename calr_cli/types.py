@@ -1,0 +1,134 @@
+"""The values that travel between stages; each checks its own invariants when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+OUTLIER = -1
+"""Pseudo label of an image that belongs to no cluster."""
+
+UNKNOWN_PID = -1
+"""Identity of an image whose identity is not known."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images of one split, in record order (by content digest, ties by path).
+
+    Attributes:
+        root: Folder that ``paths`` are relative to.
+        paths: N relative POSIX paths.
+        pids: (N,) identities, ``UNKNOWN_PID`` where not known.
+        camids: (N,) cameras, from 0.
+        digests: N content digests, hexadecimal.
+    """
+
+    root: Path
+    paths: tuple[str, ...]
+    pids: IntArray
+    camids: IntArray
+    digests: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.paths) == len(self.pids) == len(self.camids) == len(self.digests)
+        assert not len(self.camids) or int(self.camids.min()) >= 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def has_identities(self) -> bool:
+        """Whether the set has images and every one has a known identity."""
+        return len(self) > 0 and bool((self.pids != UNKNOWN_PID).all())
+
+    def subset(self, indices: IntArray) -> ImageSet:
+        """The images at ``indices``, in that order."""
+        return ImageSet(
+            self.root,
+            tuple(self.paths[i] for i in indices),
+            self.pids[indices],
+            self.camids[indices],
+            tuple(self.digests[i] for i in indices),
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset: its name and its three splits (query and gallery may be empty)."""
+
+    name: str
+    train: ImageSet
+    query: ImageSet
+    gallery: ImageSet
+
+    @property
+    def num_cameras(self) -> int:
+        """One more than the largest camera id of the training split."""
+        return int(self.train.camids.max()) + 1 if len(self.train) else 0
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The k nearest images of each image, nearest first, the image itself counted.
+
+    Attributes:
+        indices: (N, k) positions.
+        similarities: (N, k) inner products, descending along each row.
+    """
+
+    indices: IntArray
+    similarities: FloatArray
+
+    def __post_init__(self) -> None:
+        assert self.indices.shape == self.similarities.shape and self.indices.ndim == 2
+
+    @property
+    def k(self) -> int:
+        """Neighbours per image."""
+        return int(self.indices.shape[1])
+
+
+@dataclass(frozen=True)
+class RetrievalMetrics:
+    """Retrieval quality over the queries that have a match.
+
+    Attributes:
+        mAP: Mean average precision in 0..1, scikit-learn's non-interpolated definition.
+        cmc: (R,) cumulative match curve in 0..1; ``cmc[r - 1]`` is Rank-r.
+        num_queries: Queries counted, those with at least one match.
+    """
+
+    mAP: float  # noqa: N815 - the field writes it so
+    cmc: npt.NDArray[np.float64]
+    num_queries: int
+
+    def rank(self, r: int) -> float:
+        """Rank-r in 0..1; a gallery smaller than ``r`` answers with its last rank."""
+        return float(self.cmc[min(r, len(self.cmc)) - 1])
+
+
+@dataclass(frozen=True)
+class LabelQuality:
+    """How well pseudo labels agree with known identities; outliers count as singletons.
+
+    Pair figures count pairs of images: precision is the share of same-label pairs that are of one
+    identity, recall the share of same-identity pairs that have one label. BCubed figures average
+    the same shares over images. NMI uses the arithmetic mean of the two entropies.
+    """
+
+    pair_precision: float
+    pair_recall: float
+    pair_f: float
+    bcubed_precision: float
+    bcubed_recall: float
+    bcubed_f: float
+    nmi: float
+    num_clusters: int
+    num_images: int

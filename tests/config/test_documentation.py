@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from calr_cli.config.loading import preset_names
+from calr_cli.config.wording import LEAVES
+
+GENERATE = Path(__file__).resolve().parents[2] / "docs" / "generate.py"
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", GENERATE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pages_are_in_step_with_the_code(
+    generate: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate.main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_a_stale_page_is_told_and_left_alone(
+    generate: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "configuration.md"
+    page.write_text("old")
+    assert generate.main(["--check"], tmp_path) == 1
+    assert capsys.readouterr().err == (
+        "docs/configuration.md is out of step with the code; run: python docs/generate.py\n"
+    )
+    assert page.read_text() == "old"
+    assert generate.main([], tmp_path) == 0
+    assert generate.main(["--check"], tmp_path) == 0
+
+
+def test_the_page_names_every_setting_and_preset(generate: ModuleType) -> None:
+    page = generate.configuration()
+    assert all(page.count(f"\n| `{key}` | ") >= 1 for key in LEAVES)
+    assert f"| Setting | {' | '.join(preset_names())} |" in page

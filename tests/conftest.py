@@ -1,0 +1,53 @@
+"""What every test shares: its own state folder, the golden numbers, and a quiet reporter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+GOLDEN = Path(__file__).parent / "golden"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def calr_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test sees the state of another, nor the user's."""
+    home = tmp_path / "calr-home"
+    monkeypatch.setenv("CALR_HOME", str(home))
+    monkeypatch.delenv("CALR_DATA", raising=False)
+    return home
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The real images and weights beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared is not there")
+    return SHARED
+
+
+@pytest.fixture(params=["a", "b"])
+def golden(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
+    """Numbers of the released functions on made-up data; both sets in turn."""
+    return load_golden(request.param)
+
+
+def load_golden(name: str) -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / f"pipeline_{name}.npz") as archive:
+        arrays = dict(archive)
+    count = len(arrays["features"])
+    for key in [key for key in arrays if key.startswith("jaccard_")]:
+        full = np.zeros((count, count), np.float32)  # stored as one triangle to keep the file small
+        full[np.triu_indices(count, 1)] = arrays[key]
+        arrays[key] = full + full.T
+    return arrays
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    without_cuda = pytest.mark.skip(reason="needs CUDA")
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(without_cuda)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from calr_cli.models.backbones import build_backbone
+from calr_cli.models.ibn import InstanceBatchNorm
+from tests.conftest import GOLDEN
+
+
+@pytest.fixture(scope="module")
+def backbone() -> nn.Module:
+    return build_backbone("resnet_ibn50a")[0]
+
+
+def fill(name: str, shape: torch.Size) -> torch.Tensor:
+    """The made-up weights with which the golden feature map was computed, a function of the name."""
+    a = np.arange(shape.numel(), dtype=np.float64)
+    s = np.sin(0.37 * a + (zlib.crc32(name.encode()) % 1000) / 100)
+    if name.endswith("running_var"):
+        values = 1 + 0.2 * s**2
+    elif name.endswith("running_mean"):
+        values = 0.05 * s
+    elif len(shape) == 4:
+        values = s * np.sqrt(2 / np.prod(shape[1:]))
+    elif name.endswith("weight"):
+        values = 1 + 0.1 * s
+    else:
+        values = 0.1 * s
+    return torch.from_numpy(values.astype(np.float32)).reshape(shape)
+
+
+def test_state_dict_is_that_of_the_public_checkpoint(backbone: nn.Module) -> None:
+    golden = json.loads((GOLDEN / "resnet50_ibn_a_state_dict_shapes.json").read_text())
+    expected = {name: tuple(shape) for name, shape in golden.items() if not name.startswith("fc.")}
+    assert {name: tuple(value.shape) for name, value in backbone.state_dict().items()} == expected
+
+
+def test_forward_equals_the_public_network(backbone: nn.Module) -> None:
+    state = backbone.state_dict()
+    backbone.load_state_dict(
+        {
+            name: fill(name, value.shape) if value.is_floating_point() else value
+            for name, value in state.items()
+        }
+    )
+    backbone.eval()
+    golden = np.load(GOLDEN / "resnet50_ibn_a_forward.npz")
+    with torch.no_grad():
+        layer4 = backbone(torch.from_numpy(golden["x"]))
+    np.testing.assert_allclose(layer4.numpy(), golden["layer4"], rtol=0, atol=1e-4)
+
+
+def test_first_half_forgets_an_images_own_contrast_and_the_rest_does_not() -> None:
+    norm = InstanceBatchNorm(6).eval()
+    feature_map = torch.randn(2, 6, 8, 8, generator=torch.Generator().manual_seed(0))
+    plain, tinted = norm(feature_map), norm(feature_map * 3 + 1)
+    torch.testing.assert_close(plain[:, :3], tinted[:, :3], atol=1e-4, rtol=1e-4)
+    assert (plain[:, 3:] - tinted[:, 3:]).abs().max() > 1
+
+
+def test_odd_channel_count_keeps_every_channel() -> None:
+    assert InstanceBatchNorm(5)(torch.randn(2, 5, 4, 4)).shape == (2, 5, 4, 4)
