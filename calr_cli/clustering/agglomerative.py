@@ -29,35 +29,35 @@ def agglomerative_labels(distmat: npt.ArrayLike, num_clusters: int) -> IntArray:
     >>> agglomerative_labels([[0, 1, 9], [1, 0, 9], [9, 9, 0]], 2).tolist()
     [0, 0, 1]
     """
-    distances = np.array(distmat, dtype=np.float64)
-    count = len(distances)
+    # Sums over the pairs of two clusters, not their averages: sums of float32 distances are exact in
+    # float64, so that equal averages compare equal. A cluster lives in the row of its smallest member,
+    # so "first in the matrix" is the tie rule.
+    sums = np.array(distmat, dtype=np.float64)
+    count = len(sums)
     if not 1 <= num_clusters <= count:
         raise ValueError(f"num_clusters is {num_clusters}, expected 1..{count}")
-    # A cluster lives in the row of its smallest member, so "first in the matrix" is the tie rule.
-    np.fill_diagonal(distances, np.inf)
+    np.fill_diagonal(sums, np.inf)
     sizes = np.ones(count)
     owner = np.arange(count)
     alive = np.ones(count, bool)
-    nearest = distances.argmin(axis=1)
-    nearest_distance = distances[owner, nearest]
+    nearest = sums.argmin(axis=1)
+    nearest_distance = sums[owner, nearest]
     for _ in range(count - num_clusters):
         first = int(nearest_distance.argmin())
         second = int(nearest[first])
-        first, second = min(first, second), max(first, second)
-        merged = (sizes[first] * distances[first] + sizes[second] * distances[second]) / (
-            sizes[first] + sizes[second]
-        )
-        merged[[first, second]] = np.inf
+        sums[first] += sums[second]
+        sums[:, first] = sums[first]
+        sums[second], sums[:, second] = np.inf, np.inf
         sizes[first] += sizes[second]
         owner[owner == second] = first
         alive[second] = False
-        distances[first], distances[:, first] = merged, merged
-        distances[second], distances[:, second] = np.inf, np.inf
         nearest_distance[second] = np.inf
+        merged = sums[first] / (sizes[first] * sizes)
 
         stale = np.flatnonzero(alive & ((nearest == first) | (nearest == second)))
-        nearest[stale] = distances[stale].argmin(axis=1)
-        nearest_distance[stale] = distances[stale, nearest[stale]]
+        distances = sums[stale] / (sizes[stale, None] * sizes)
+        nearest[stale] = distances.argmin(axis=1)
+        nearest_distance[stale] = distances.min(axis=1)
         nearest[first] = merged.argmin()
         nearest_distance[first] = merged[nearest[first]]
         # Average linkage never brings a cluster nearer than both its parts were, but it can tie.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.preprocessing import normalize
 
 from calr_cli.types import OUTLIER, FloatArray, IntArray
 
@@ -21,5 +20,6 @@ def cluster_centroids(features: FloatArray, labels: IntArray) -> FloatArray:
     kept = labels != OUTLIER
     sums = np.zeros((int(labels.max(initial=OUTLIER)) + 1, features.shape[1]), np.float64)
     np.add.at(sums, labels[kept], features[kept])
-    result: FloatArray = normalize(sums).astype(np.float32)  # the mean's length does not matter
-    return result
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)  # of the sum: the mean's does not matter
+    centroids: FloatArray = (sums / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return centroids

@@ -7,6 +7,7 @@ import calr_cli.distances.knn  # noqa: F401  isort: skip
 
 import infomap
 import numpy as np
+import numpy.typing as npt
 
 from calr_cli.types import OUTLIER, IntArray, Neighbours
 
@@ -28,7 +29,7 @@ def infomap_labels(
     count = len(neighbours.indices)
     labels = np.full(count, OUTLIER, np.int64)
     linked = links(neighbours, min_similarity)
-    rows, positions = np.nonzero(linked)
+    rows = np.nonzero(linked)[0]
     if not len(rows):
         return labels  # Infomap refuses an empty network
     network = infomap.Network()
@@ -41,17 +42,21 @@ def infomap_labels(
             ]
         )
     )
-    result = infomap.run(network, two_level=True, directed=True, seed=seed, num_trials=1, silent=True)
+    result = infomap.run(network, two_level=True, directed=True, seed=seed, num_trials=1)
     modules = dict(result.modules())
     nodes = np.fromiter(modules.keys(), np.int64)
-    _, module, size = np.unique(np.fromiter(modules.values(), np.int64), return_inverse=True, return_counts=True)
+    ids = np.fromiter(modules.values(), np.int64)
+    _, module, size = np.unique(ids, return_inverse=True, return_counts=True)
     kept = size >= min_cluster_size
     number = np.where(kept, kept.cumsum() - 1, OUTLIER)
     labels[nodes] = number[module]
     return labels
 
 
-def links(neighbours: Neighbours, min_similarity: float) -> np.ndarray:
+def links(neighbours: Neighbours, min_similarity: float) -> npt.NDArray[np.bool_]:
     """(N, k) bool: which neighbours are linked, those similar enough and not the image itself."""
     itself = np.arange(len(neighbours.indices))[:, None]
-    return (neighbours.indices != itself) & (neighbours.similarities >= min_similarity)
+    linked: npt.NDArray[np.bool_] = (neighbours.indices != itself) & (
+        neighbours.similarities >= min_similarity
+    )
+    return linked

@@ -21,14 +21,16 @@ def neighbourhood_scores(neighbours: Neighbours, min_similarity: float) -> npt.N
         min_similarity: Links below it are left out.
 
     Returns:
-        (N,) scores, 0 for an image without links.
+        (N,) scores, 0 for an image without links; infinite where all features are the same.
     """
-    distances = 1 - neighbours.similarities.astype(np.float64)
-    closeness = np.where(links(neighbours, min_similarity), distances + distances.mean(), np.inf)
-    return (1 / closeness).sum(axis=1)
+    distances = np.maximum(1 - neighbours.similarities.astype(np.float64), 0)  # rounding can pass 1
+    with np.errstate(divide="ignore"):
+        closeness = 1 / (distances + distances.mean())
+    scores: npt.NDArray[np.float64] = np.where(links(neighbours, min_similarity), closeness, 0).sum(axis=1)
+    return scores
 
 
-def select_pivots(labels: IntArray, scores: npt.NDArray[np.float64], rule: PivotRule = "best") -> IntArray:
+def select_pivots(labels: npt.ArrayLike, scores: npt.ArrayLike, rule: PivotRule = "best") -> IntArray:
     """One pivot per cluster among its members that score above the mean of ALL images.
 
     Args:
@@ -47,7 +49,7 @@ def select_pivots(labels: IntArray, scores: npt.NDArray[np.float64], rule: Pivot
     >>> select_pivots(np.array([0, 0, 1, -1]), np.array([3.0, 4.0, 0.5, 0.5])).tolist()
     [1, -1]
     """
-    labels = np.asarray(labels)
+    labels, scores = np.asarray(labels), np.asarray(scores)
     pivots = np.full(int(labels.max(initial=OUTLIER)) + 1, -1, np.int64)
     candidates = np.flatnonzero((labels != OUTLIER) & (scores > scores.mean()))
     if rule == "best":

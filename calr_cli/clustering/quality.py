@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,14 +36,12 @@ def label_quality(
         return _quality(labels, identities)
     cameras = np.asarray(camids)
     parts = [_quality(labels[cameras == c], identities[cameras == c]) for c in np.unique(cameras)]
-    images = np.array([part.num_images for part in parts])
-    figures = {field.name: np.array([getattr(part, field.name) for part in parts]) for field in fields(LabelQuality)}
-    return LabelQuality(
-        **{
-            name: int(values.sum()) if name.startswith("num_") else float((values * images).sum() / images.sum())
-            for name, values in figures.items()
-        }
-    )
+    share = np.array([part.num_images for part in parts]) / len(labels)
+    figures: dict[str, Any] = {}
+    for name in (field.name for field in fields(LabelQuality)):
+        values = np.array([getattr(part, name) for part in parts])
+        figures[name] = int(values.sum()) if name.startswith("num_") else float((values * share).sum())
+    return LabelQuality(**figures)
 
 
 def _quality(labels: IntArray, pids: IntArray) -> LabelQuality:

@@ -63,7 +63,8 @@ def cluster_weights(labels: IntArray, camids: IntArray) -> FloatArray:
     np.add.at(histogram, (labels, camids), 1)
     share = histogram / histogram.sum(axis=1, keepdims=True)
     entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(axis=1)
-    return np.log1p(entropy).astype(np.float32)
+    weights: FloatArray = np.log1p(entropy).astype(np.float32)
+    return weights
 
 
 def discards_by_schedule(

@@ -138,6 +138,8 @@ def _members(opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[Member]:
             member = Member(tar_info.name, tar_info.size, tar_info.isreg(), False, tar_info)
             if not tar_info.isdir() and not _is_left_behind(member):
                 yield member
+        while opened.fileobj is not None and opened.fileobj.read(2**20):
+            pass  # the compressor's check sum comes after the end mark, where reading a tar stops
 
 
 def _is_left_behind(member: Member) -> bool:

@@ -57,7 +57,9 @@ class Augmentation:
 
         padded = pad(pixels, [self.padding] * 4)
         corners = rng.integers(0, 2 * self.padding + 1, size=(count, 2)).tolist()
-        crops = [image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, corners, strict=True)]
+        crops = [
+            image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, corners, strict=True)
+        ]
         images = normalise(torch.stack(crops))
 
         # Erasing follows normalising and fills with the mean's plain values, as the reference does.
@@ -68,7 +70,9 @@ class Augmentation:
                 images[position, :, y : y + h, x : x + w] = fill
         return images
 
-    def _rectangle(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int] | None:
+    def _rectangle(
+        self, height: int, width: int, rng: np.random.Generator
+    ) -> tuple[int, int, int, int] | None:
         for _ in range(_ERASING_TRIES):
             area = rng.uniform(*self.erasing_area) * height * width
             aspect = rng.uniform(self.erasing_aspect_min, 1 / self.erasing_aspect_min)

@@ -10,6 +10,8 @@ from PIL import Image, UnidentifiedImageError
 
 from calr_cli.errors import DataError
 
+_REPLACE = "Replace or delete it and run `calr prepare-data` again"
+
 
 def open_image(path: Path) -> Image.Image:
     """The decoded image as RGB.
@@ -24,11 +26,11 @@ def open_image(path: Path) -> Image.Image:
         raise DataError(
             f"{path}: the image is gone", "Restore it, or run `calr prepare-data` again"
         ) from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise DataError(
-            f"{path}: cannot be read ({reason})", "Replace or delete it and run `calr prepare-data` again"
-        ) from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: cannot be read (not an image)", _REPLACE) from None
+    except Exception as error:  # whatever a decoder of arbitrary bytes may stumble over
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{path}: cannot be read ({reason})", _REPLACE) from None
 
 
 def read_pixels(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:

@@ -58,9 +58,8 @@ def expanded_sets(ranking: IntArray, k: int, k_half: int) -> sparse.csr_array:
     overlap = sets.multiply(sets @ halves.T).tocoo()  # |H(c) and R(i)| for c in R(i) only
     sizes = np.diff(halves.indptr)
     accepted = 3 * overlap.data > 2 * sizes[overlap.col]
-    donors = sparse.csr_array(
-        (np.ones(int(accepted.sum()), np.int32), (overlap.row[accepted], overlap.col[accepted])), shape=sets.shape
-    )
+    pairs = (overlap.row[accepted], overlap.col[accepted])
+    donors = sparse.csr_array((np.ones(len(pairs[0]), np.int32), pairs), shape=sets.shape)
     expanded = (sets + donors @ halves).tocsr()
     expanded.sort_indices()
     return expanded
@@ -98,4 +97,5 @@ def jaccard_of_encodings(left: sparse.csr_array, right: sparse.csr_array) -> npt
         if a.start < a.stop and b.start < b.stop:
             shared = np.minimum.outer(left.data[a], right.data[b])
             minima[np.ix_(left.indices[a], right.indices[b])] += shared
-    return 1 - minima / (2 - minima)
+    distances: npt.NDArray[np.float32] = 1 - minima / (2 - minima)
+    return distances

@@ -7,16 +7,18 @@ import numpy.typing as npt
 import torch
 
 from calr_cli.errors import DataError
-from calr_cli.types import FloatArray, Neighbours
+from calr_cli.types import FloatArray, IntArray, Neighbours
 
 try:
     import faiss
 except ImportError:  # an optional accelerator: the torch search gives the same answer
-    faiss = None
+    HAS_FAISS = False
+else:
+    HAS_FAISS = True
 
 Features = npt.ArrayLike | torch.Tensor
 
-_BLOCK_BYTES = 256 * 2**20
+_BLOCK_BYTES = 64 * 2**20
 
 
 def as_features(features: Features) -> FloatArray:
@@ -60,28 +62,44 @@ def knn(features: Features, k: int) -> Neighbours:
     k = min(k, len(array))
     if k < 1:
         return Neighbours(np.empty((len(array), 0), np.int64), np.empty((len(array), 0), np.float32))
-    search = _search_faiss if faiss is not None else search_blocks
-    similarities, indices = search(array, k)
+    if HAS_FAISS:
+        indices, similarities = _search_faiss(array, k)
+    else:
+        indices, similarities = search_blocks(array, array, k)
     order = np.lexsort((indices, -similarities), axis=1)
     return Neighbours(
-        np.take_along_axis(indices, order, axis=1).astype(np.int64),
-        np.take_along_axis(similarities, order, axis=1),
+        np.take_along_axis(indices, order, axis=1), np.take_along_axis(similarities, order, axis=1)
     )
 
 
-def _search_faiss(array: FloatArray, k: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+def _search_faiss(array: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
     index = faiss.IndexFlatIP(array.shape[1])
     index.add(array)
-    similarities, indices = index.search(array, k)
-    return similarities, indices
+    similarities, indices = index.search(array, min(k + 1, len(array)))
+    # Which of several equals make the cut is up to FAISS; those rows are searched by our own rule.
+    cut_through = (
+        similarities[:, k - 1] == similarities[:, -1] if k < len(array) else np.zeros(len(array), bool)
+    )
+    indices, similarities = indices[:, :k].astype(np.int64), similarities[:, :k]
+    if cut_through.any():
+        indices[cut_through], similarities[cut_through] = search_blocks(array[cut_through], array, k)
+    return indices, similarities
 
 
-def search_blocks(array: FloatArray, k: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """The search without FAISS: one block of rows against all rows at a time."""
+def search_blocks(queries: FloatArray, array: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+    """The search without FAISS: positions in ``array``, ascending, and similarities, (Q, k) each.
+
+    One block of queries against the whole array at a time; of equals at the cut, the first are kept.
+    """
     everything = torch.from_numpy(array)
     rows = max(1, _BLOCK_BYTES // (4 * len(array)))
-    found = [(block @ everything.T).topk(k, dim=1) for block in everything.split(rows)]
-    return (
-        torch.cat([part.values for part in found]).numpy(),
-        torch.cat([part.indices for part in found]).numpy(),
-    )
+    indices, similarities = [], []
+    for block in torch.split(torch.from_numpy(queries), rows):
+        products = block @ everything.T
+        least = products.topk(k, dim=1).values[:, -1:]
+        above, equal = products > least, products == least
+        room = k - above.sum(dim=1, keepdim=True)
+        kept = above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= room))
+        indices.append(kept.nonzero()[:, 1].view(-1, k))
+        similarities.append(products[kept].view(-1, k))
+    return torch.cat(indices).numpy(), torch.cat(similarities).numpy()

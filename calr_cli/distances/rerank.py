@@ -70,7 +70,8 @@ def rerank_distance(
     def normalised(rows: IntArray, columns: IntArray) -> npt.NDArray[np.float64]:
         products = pair_products(everything, rows, columns)
         euclidean = np.maximum(squared_norms[rows] + squared_norms[columns] - 2 * products, 0)
-        return euclidean**2 / largest[rows]
+        scaled: npt.NDArray[np.float64] = euclidean**2 / largest[rows]
+        return scaled
 
     sets = expanded_sets(ranking, k1 + 1, half_size(k1))
     encoding = encode(sets, normalised, ranking, k2)

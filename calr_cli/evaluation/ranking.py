@@ -42,22 +42,27 @@ def ranking_metrics(
     0.5833333333333333
     """
     distances = np.asarray(distmat)
-    shape = (len(np.atleast_1d(q_pids)), len(np.atleast_1d(g_pids)))
-    if distances.shape != shape:
-        raise DataError(f"distmat has shape {distances.shape}, but there are {shape[0]} queries and {shape[1]} gallery images")
-    return metrics_by_query(distances, q_pids, g_pids, q_camids, g_camids)
+    if distances.ndim != 2:
+        raise DataError(f"distmat has shape {distances.shape}, expected (queries, gallery images)")
+    return metrics_by_query(distances, distances.shape, q_pids, g_pids, q_camids, g_camids)
 
 
 def metrics_by_query(
     rows: Iterable[npt.NDArray[np.floating]],
+    shape: tuple[int, ...],
     q_pids: npt.ArrayLike,
     g_pids: npt.ArrayLike,
     q_camids: npt.ArrayLike,
     g_camids: npt.ArrayLike,
 ) -> RetrievalMetrics:
-    """`ranking_metrics` from an iterable of the matrix' rows, so that it never has to exist whole."""
+    """`ranking_metrics` of a matrix of ``shape`` from its rows, so that it never has to exist whole."""
     q_pids, g_pids = np.asarray(q_pids), np.asarray(g_pids)
     q_camids, g_camids = np.asarray(q_camids), np.asarray(g_camids)
+    given = {"q_pids": q_pids, "g_pids": g_pids, "q_camids": q_camids, "g_camids": g_camids}
+    for name, values in given.items():
+        length, of = (shape[0], "queries") if name.startswith("q_") else (shape[1], "gallery images")
+        if values.shape != (length,):
+            raise DataError(f"{name} has shape {values.shape}, but there are {length} {of}")
     average_precisions: list[float] = []
     first_matches: list[int] = []
     for row, pid, camid in zip(rows, q_pids, q_camids, strict=True):

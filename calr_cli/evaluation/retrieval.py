@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from calr_cli.distances.knn import Features, as_features
 from calr_cli.distances.rerank import euclidean_squared
+from calr_cli.errors import DataError
 from calr_cli.evaluation.ranking import metrics_by_query
 from calr_cli.types import RetrievalMetrics
 
@@ -34,13 +35,17 @@ def retrieval_metrics(
         g_camids: (G,) cameras of the gallery.
 
     Raises:
-        DataError: Features that are not finite, or no query with a match.
+        DataError: Features that are not finite, shapes that do not fit each other, or no query with a
+            match.
     """
     queries, gallery = as_features(q_features), as_features(g_features)
+    if queries.shape[1] != gallery.shape[1]:
+        raise DataError(f"queries have {queries.shape[1]} dimensions, the gallery has {gallery.shape[1]}")
 
     def rows() -> Iterator[npt.NDArray[np.float32]]:
         block = max(1, _BLOCK_BYTES // (4 * max(len(gallery), 1)))
         for start in range(0, len(queries), block):
             yield from euclidean_squared(queries[start : start + block], gallery)
 
-    return metrics_by_query(rows(), q_pids, g_pids, q_camids, g_camids)
+    shape = (len(queries), len(gallery))
+    return metrics_by_query(rows(), shape, q_pids, g_pids, q_camids, g_camids)

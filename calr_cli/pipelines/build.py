@@ -78,7 +78,7 @@ def build_encoder(settings: Settings, stage: str, device: torch.device) -> Encod
     seed_torch(settings.seed, stage, "weights")
     encoder = Encoder(settings.model.arch, settings.model.pooling)
     load_pretrained(encoder, settings.model.pretrained)
-    return encoder.to(device)
+    return encoder.to(device, memory_format=torch.channels_last)  # much the faster layout on CPUs
 
 
 def build_alignment(

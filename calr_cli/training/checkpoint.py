@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from calr_cli.errors import CheckpointError
+from calr_cli.errors import CalrError, CheckpointError
 from calr_cli.files import atomic_write
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.pretrained import safe_load
@@ -59,13 +60,16 @@ def load_model(path: Path) -> tuple[Encoder, ModelCard]:
     """
     content = safe_load(path, CheckpointError)
     if not isinstance(content, Mapping) or content.get("format") != _FORMAT or "card" not in content:
-        raise CheckpointError(f"{path} is not a model written by calr", "Give the model.pth of a finished run")
+        raise CheckpointError(
+            f"{path} is not a model written by calr", "Give the model.pth of a finished run"
+        )
     try:
         card = ModelCard(**content["card"])
         encoder = Encoder(card.arch, card.pooling)
         encoder.load_state_dict(content["state_dict"])
-    except (TypeError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not hold the network that it names: {error}".splitlines()[0]) from None
+    except (TypeError, KeyError, RuntimeError, CalrError) as error:
+        reason = textwrap.shorten(f"{type(error).__name__} {error}", 200)
+        raise CheckpointError(f"{path} does not hold the network that it names: {reason}") from None
     return encoder.eval(), card
 
 

@@ -35,9 +35,7 @@ class ClusterMemory:
         self.temperature = temperature
         self.momentum = momentum
 
-    def loss(
-        self, features: Tensor, labels: Tensor, weights: Tensor | npt.ArrayLike | None = None
-    ) -> Tensor:
+    def loss(self, features: Tensor, labels: Tensor, weights: Tensor | npt.ArrayLike | None = None) -> Tensor:
         """Cross-entropy of the similarities to all centroids, divided by the temperature.
 
         Args:

@@ -1,61 +1,35 @@
-"""Drawn pedestrians: who they are, how they stand, and their picture on a transparent ground."""
+"""How a person is drawn: a pose, and the figure on a transparent ground."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import cos, pi, sin
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-Colour = tuple[int, int, int]
+from calr_cli.data.datasets.people import Colour, Person, shade
+
 Side = Literal["front", "back", "left", "right"]
 Point = tuple[float, float]
 
 SIDES: tuple[Side, ...] = ("front", "back", "left", "right")
 SUPERSAMPLING = 3  # drawn this much larger, then reduced: Pillow's shapes have hard edges
 
-# Streets are full of dark and grey clothes: colours repeat, so that identities can be confused.
-CLOTH = ((32, 32, 36), (32, 32, 36), (44, 54, 84), (112, 114, 118), (222, 220, 214), (150, 46, 44))
-CLOTH += ((56, 94, 66), (66, 108, 158), (188, 160, 118), (110, 76, 54), (206, 168, 62), (140, 92, 138))
-TROUSERS = ((34, 34, 38), (34, 34, 38), (52, 66, 98), (96, 112, 142), (118, 116, 112), (170, 150, 118))
-TROUSERS += ((84, 62, 48), (206, 202, 194))
-SKIN = ((238, 200, 172), (222, 178, 144), (190, 140, 104), (142, 98, 70), (94, 64, 48))
-HAIR = ((28, 24, 24), (28, 24, 24), (74, 50, 34), (128, 86, 48), (190, 156, 96), (158, 154, 150))
-SHOES = ((30, 30, 32), (90, 62, 44), (214, 212, 208), (160, 60, 56), (78, 92, 126))
-
-PATTERNS = ("plain", "plain", "plain", "hoops", "stripes", "checks", "yoke", "print")
-LEGWEAR = ("trousers", "trousers", "trousers", "shorts", "skirt")
-BAGS = ("none", "none", "backpack", "backpack", "shoulder bag", "handbag")
-HAIRSTYLES = ("short", "short", "long", "bun", "bald", "cap")
-
-
-@dataclass(frozen=True)
-class Person:
-    """What stays the same in every image of one identity."""
-
-    upper: Colour
-    accent: Colour
-    lower: Colour
-    shoes: Colour
-    skin: Colour
-    hair: Colour
-    bag_colour: Colour
-    pattern: str
-    legwear: str
-    long_sleeves: bool
-    coat: bool
-    bag: str
-    bag_on_left: bool
-    hairstyle: str
-    stature: float
-    girth: float
-
 
 @dataclass(frozen=True)
 class Pose:
-    """What differs between images: ``x`` and ``y`` (soles) in pixels, ``height`` in pixels, radians."""
+    """What differs between the images of one person.
+
+    Attributes:
+        side: Which side of the person the camera sees; ``left`` and ``right`` walk that way.
+        phase: Where in the walking cycle, in radians.
+        stride: Largest angle of a leg from the vertical, in radians.
+        x: Middle of the body in pixels.
+        y: Soles in pixels.
+        height: Height of a person of stature 1 in pixels.
+    """
 
     side: Side
     phase: float
@@ -63,62 +37,6 @@ class Pose:
     x: float
     y: float
     height: float
-
-
-def make_people(count: int, rng: np.random.Generator, look_alike: float = 0.35) -> list[Person]:
-    """Invent ``count`` people, a share ``look_alike`` of whom wear the clothes of somebody before them."""
-    people: list[Person] = []
-    for _ in range(count):
-        person = _make_person(rng)
-        if people and rng.random() < look_alike:
-            twin = people[int(rng.integers(len(people)))]
-            person = replace(
-                person,
-                upper=_near(twin.upper, rng),
-                lower=_near(twin.lower, rng),
-                coat=twin.coat,
-                legwear=twin.legwear,
-            )
-        people.append(person)
-    return people
-
-
-def _make_person(rng: np.random.Generator) -> Person:
-    def pick(options: tuple[str, ...]) -> str:
-        return options[int(rng.integers(len(options)))]
-
-    def colour(palette: tuple[Colour, ...]) -> Colour:
-        return _near(palette[int(rng.integers(len(palette)))], rng)
-
-    return Person(
-        upper=colour(CLOTH),
-        accent=colour(CLOTH),
-        lower=colour(TROUSERS),
-        shoes=colour(SHOES),
-        skin=colour(SKIN),
-        hair=colour(HAIR),
-        bag_colour=colour(CLOTH),
-        pattern=pick(PATTERNS),
-        legwear=pick(LEGWEAR),
-        long_sleeves=bool(rng.random() < 0.6),
-        coat=bool(rng.random() < 0.2),
-        bag=pick(BAGS),
-        bag_on_left=bool(rng.random() < 0.5),
-        hairstyle=pick(HAIRSTYLES),
-        stature=float(rng.uniform(0.9, 1.05)),
-        girth=float(rng.uniform(0.85, 1.3)),
-    )
-
-
-def _near(colour: Colour, rng: np.random.Generator) -> Colour:
-    r, g, b = np.clip(np.array(colour) + rng.integers(-12, 13, 3), 0, 255).tolist()
-    return r, g, b
-
-
-def shade(colour: Colour, factor: float) -> Colour:
-    """``colour`` darker (``factor`` below 1) or brighter."""
-    r, g, b = (min(255, int(value * factor)) for value in colour)
-    return r, g, b
 
 
 def draw_person(person: Person, pose: Pose, size: tuple[int, int]) -> Image.Image:
@@ -158,7 +76,7 @@ class _Figure:
         self.skirt(waist)
         if person.bag == "backpack":
             self.ellipse((-(waist + 0.035) * ahead, 0.3), 0.06, 0.105, person.bag_colour)
-        self.torso([(-waist * 0.8, 0.165), (waist * 0.8, 0.165), (waist, 0.3), (waist, self.hem)])
+        self.torso([(waist * 0.85, 0.165), (waist, 0.3), (waist, self.hem)])
         if person.bag == "backpack":
             self.line([(0.2 * waist * ahead, 0.17), (-0.4 * waist * ahead, 0.33)], 0.02, person.bag_colour)
         if bag_is_near:
@@ -177,8 +95,8 @@ class _Figure:
             self.leg((side * 0.55 * hip, 0.5), side * 0.05, 0.0, 1.0 - 0.3 * lift, 1 - 0.3 * lift)
         self.skirt(hip)
         for side in (-1.0, 1.0):
-            self.arm((side * shoulder * 0.92, 0.195), side * (0.14 + 0.1 * step * side), 0.0, 0.9)
-        self.torso([(-shoulder, 0.175), (shoulder, 0.175), (hip, 0.36), (hip * 1.05, self.hem)], front)
+            self.arm((side * shoulder * 0.88, 0.2), side * (0.14 + 0.1 * step * side), 0.0, 0.9)
+        self.torso([(shoulder, 0.165), (hip, 0.36), (hip * 1.05, self.hem)], front)
         if person.bag == "backpack" and front:
             for side in (-0.6, 0.6):
                 self.line([(side * shoulder, 0.165), (side * shoulder, 0.33)], 0.024, person.bag_colour)
@@ -200,6 +118,7 @@ class _Figure:
     def leg(self, hip: Point, angle: float, bend_to: float, light: float, length: float = 1.0) -> None:
         person = self.person
         trousers = person.legwear == "trousers"
+        # The far leg, which is drawn darker, is half a cycle behind.
         bend = 0.5 * self.pose.stride * (1 + cos(self.pose.phase + pi * (light < 1.0))) * bend_to
         knee = (hip[0] + 0.23 * sin(angle), hip[1] + 0.23 * length * cos(angle))
         ankle = (knee[0] + 0.225 * sin(angle + bend), knee[1] + 0.225 * length * cos(angle + bend))
@@ -221,12 +140,15 @@ class _Figure:
 
     def skirt(self, hip: float) -> None:
         if self.person.legwear == "skirt":
-            self.polygon([(-hip, 0.46), (hip, 0.46), (hip * 1.45, 0.7), (-hip * 1.45, 0.7)], self.person.lower)
+            self.polygon(
+                [(-hip, 0.46), (hip, 0.46), (hip * 1.45, 0.7), (-hip * 1.45, 0.7)], self.person.lower
+            )
 
     def torso(self, outline: list[Point], front: bool = False) -> None:
-        """Fill a trunk: ``outline`` gives both shoulders, then the right-hand waist and hem."""
-        waist, hem = outline[2:]
-        shape = [*outline, (-hem[0], hem[1]), (-waist[0], waist[1])]
+        """Fill the trunk: ``outline`` gives its right-hand shoulder, waist and hem."""
+        (shoulder, top), *sides = outline
+        half = [(0.72 * shoulder, top), (shoulder, top + 0.03), *sides]
+        shape = [*half, *((-x, y) for x, y in reversed(half))]
         mask = Image.new("L", self.canvas.size)
         ImageDraw.Draw(mask).polygon([self.at(point) for point in shape], fill=255)
         fabric = self.canvas.copy()
@@ -234,8 +156,6 @@ class _Figure:
         self.box(-0.3, 0.1, 0.3, 0.7, self.person.upper)
         self.weave(front)
         self.pen = ImageDraw.Draw(self.canvas)
-        for x, y in outline[:2]:
-            self.ellipse((x * 0.85, y + 0.022), 0.03, 0.03, self.person.upper)
         self.canvas.paste(fabric, mask=mask)
 
     def weave(self, front: bool) -> None:

@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from calr_cli.data.datasets.pedestrians import SIDES, Person, Pose, draw_person, make_people
+from calr_cli.data.datasets.pedestrians import SIDES, Pose, draw_person
+from calr_cli.data.datasets.people import Person, make_people
 from calr_cli.data.datasets.scenes import Camera, make_cameras, photograph
 from calr_cli.errors import DataError
 
@@ -30,14 +31,14 @@ def make_synthetic(
         seed: Another seed gives other people, places and cameras.
         num_train_ids: Identities in ``bounding_box_train``, from 1.
         num_test_ids: Identities in ``query`` and ``bounding_box_test``, after those of training.
-        num_cameras: Cameras, at least 2, shared by training and test.
+        num_cameras: Cameras, 2 to 6, shared by training and test.
 
     Raises:
-        DataError: Fewer than two cameras, or the folder exists.
+        DataError: Fewer than two cameras or more than six, or the folder exists.
         OSError: The folder cannot be written or the disk is full.
     """
-    if num_cameras < 2:
-        raise DataError(f"{num_cameras} camera cannot be matched with others", "Ask for at least 2")
+    if not 2 <= num_cameras <= 6:  # names like Market-1501's are read with its six cameras
+        raise DataError(f"The synthetic dataset cannot have {num_cameras} cameras", "Use 2 to 6")
     folder = root / FOLDER
     if folder.exists():
         raise DataError(f"{folder} exists", "Remove it or choose another folder")
@@ -49,13 +50,14 @@ def make_synthetic(
             (unfinished / split).mkdir(parents=True)
         people = make_people(num_train_ids + num_test_ids, np.random.default_rng([seed, 1]))
         for pid, person in enumerate(people, start=1):
-            _shoot(unfinished, pid, person, cameras, np.random.default_rng([seed, 2, pid]), pid > num_train_ids)
+            rng = np.random.default_rng([seed, 2, pid])
+            _shoot(unfinished, pid, person, cameras, rng, test=pid > num_train_ids)
         unfinished.rename(folder)
     return folder
 
 
 def _shoot(
-    folder: Path, pid: int, person: Person, cameras: list[Camera], rng: np.random.Generator, test: bool
+    folder: Path, pid: int, person: Person, cameras: list[Camera], rng: np.random.Generator, *, test: bool
 ) -> None:
     """Write all images of one identity."""
     seen = int(rng.integers(2, min(4, len(cameras)) + 1))

@@ -1,0 +1,225 @@
+"""What the terminal shows: progress and epoch tables on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Timer
+from time import perf_counter
+from typing import IO, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from calr_cli.cli.epoch_table import Column, columns_of
+from calr_cli.events import Progress
+
+PATIENCE = 2.0
+"""Seconds after which a step is worth a line where there are no live bars."""
+
+HEARTBEAT = 30.0
+"""Seconds between two lines of a long step where there are no live bars."""
+
+
+def console_on(stream: IO[str]) -> Console:
+    """A console that neither wraps nor colours nor draws when ``stream`` is not a terminal."""
+    terminal = stream.isatty()  # decided here: FORCE_COLOR must not put control characters into a log
+    return Console(
+        file=stream,
+        force_terminal=terminal,
+        color_system="auto" if terminal else None,
+        width=None if terminal else 10_000,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+class RichReporter:
+    """`events.Reporter` for people, on stderr.
+
+    Args:
+        quiet: Warnings only.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = console_on(sys.stderr)
+        self.quiet = quiet
+        self._columns: Sequence[Column] | None = None
+        self._bars: Bars | None = None
+
+    def stage(self, title: str) -> None:
+        """A heading."""
+        self._say(title, style="bold")
+
+    def note(self, text: str) -> None:
+        """A line."""
+        self._say(text)
+
+    def warning(self, text: str) -> None:
+        """A line that stands out; shown even if quiet."""
+        self.console.print(f"warning: {text}", style="yellow", soft_wrap=not self.console.is_terminal)
+
+    def metric(self, row: Mapping[str, Any]) -> None:
+        """A row of the epoch table, below a header where the kind of row changes."""
+        columns = columns_of(row)
+        if columns is not self._columns:
+            self._say("  ".join(f"{title:>{width}}" for title, width, _ in columns), style="bold")
+            self._columns = columns
+        self._say("  ".join(f"{cell(row):>{width}}" for _, width, cell in columns))
+
+    def progress(self, title: str, total: int, unit: str = "") -> AbstractContextManager[Progress]:
+        """A live bar; where there is no terminal, lines for steps that take long."""
+        step = Step(title, total, unit)
+        if self.quiet:
+            return nullcontext(step)
+        return self._live(step) if self.console.is_interactive else self._plain(step)
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        if not self.quiet:
+            self.console.print(text, style=style, soft_wrap=not self.console.is_terminal)
+
+    @contextmanager
+    def _live(self, step: Step) -> Iterator[Progress]:
+        outermost = self._bars is None
+        if self._bars is None:
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(24),
+                TextColumn("{task.fields[state]}"),
+            )
+            self._bars = Bars(
+                *columns,
+                TimeRemainingColumn(compact=True),
+                console=self.console,
+                transient=True,
+                refresh_per_second=5,
+            )
+            self._bars.start()
+        bars = self._bars
+        task = bars.add_task(step.title, total=step.total or None, state=step.state())
+        step.on_advance = lambda: bars.update(task, completed=step.done, state=step.state())
+        try:
+            yield step
+        finally:
+            bars.remove_task(task)
+            if outermost:
+                bars.stop()
+                self._bars = None
+
+    @contextmanager
+    def _plain(self, step: Step) -> Iterator[Progress]:
+        said: list[float] = []
+
+        def say() -> None:
+            said.append(perf_counter())
+            self._say(f"{step.title}: {step.state()}")
+
+        def beat() -> None:
+            if said and perf_counter() - said[-1] > HEARTBEAT:
+                say()
+
+        step.on_advance = beat
+        timer = Timer(PATIENCE, say)  # the first `advance` of a step may take minutes to come
+        timer.daemon = True
+        timer.start()
+        try:
+            yield step
+        finally:
+            timer.cancel()
+        if said:
+            self._say(f"{step.title}: {step.summary()}")
+
+
+class Step:
+    """A running count that knows how to describe itself; `events.Progress`."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        # A number of bytes says little to people.
+        self.title, self.total, self.unit = title, total, unit
+        self.done = 0
+        self.figures: dict[str, float] = {}
+        self.began = perf_counter()
+        self.on_advance: Callable[[], None] = lambda: None
+
+    def advance(self, count: int = 1, **figures: float) -> None:
+        """See `events.Progress.advance`."""
+        self.done += count
+        self.figures |= figures
+        self.on_advance()
+
+    def state(self) -> str:
+        """``350/700 images, 57 images/s, loss 1.234``."""
+        of = f"/{self._amount(self.total)}" if self.total else ""
+        return ", ".join([f"{self._amount(self.done)}{of} {self._unit}".rstrip(), *self._details()])
+
+    def summary(self) -> str:
+        """``700 images in 12.3 s, 57 images/s, loss 1.234``."""
+        seconds = perf_counter() - self.began
+        return ", ".join(
+            [f"{self._amount(self.done)} {self._unit}".rstrip() + f" in {seconds:.1f} s", *self._details()]
+        )
+
+    @property
+    def _unit(self) -> str:
+        return "MB" if self.unit == "bytes" else self.unit
+
+    def _amount(self, count: float) -> str:
+        return (
+            f"{count / 1e6:.1f}" if self.unit == "bytes" else f"{count:g}" if count < 10 else f"{count:.0f}"
+        )
+
+    def _details(self) -> list[str]:
+        details = [f"{name} {value:.3f}" for name, value in self.figures.items()]
+        if self.done and self.unit:
+            per_second = self.done / max(perf_counter() - self.began, 1e-9)
+            unit = SHORT.get(self.unit, self._unit)
+            amount = per_second / 1e6 if self.unit == "bytes" else per_second
+            rate = f"{amount:,.0f} {unit}/s" if amount >= 10 else f"{amount:.2g} {unit}/s"
+            details.insert(0, rate)
+        return details
+
+
+SHORT = {"iterations": "it"}
+"""Units as they are written in front of "/s"."""
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """The result as the only thing on stdout."""
+    sys.stdout.write(json.dumps(result, default=str) + "\n")
+
+
+def print_text(text: str) -> None:
+    """A result that is text, as it is."""
+    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1) -> None:
+    """A result as a table; cells of ``numbers_from`` and later columns are aligned to the right."""
+    table = _plain_table(show_header=True)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place >= numbers_from else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console_on(sys.stdout).print(table)
+
+
+def print_paths(paths: Mapping[str, Any]) -> None:
+    """The files and folders that a command leaves, one per line, a blank line before them."""
+    table = _plain_table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, path in paths.items():
+        table.add_row(name, str(path))
+    console = console_on(sys.stdout)
+    console.print()
+    console.print(table)
+
+
+def _plain_table(*, show_header: bool) -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=show_header)

@@ -1,0 +1,39 @@
+"""``calr demo``: the whole method on drawn pedestrians."""
+
+from __future__ import annotations
+
+import typer
+
+from calr_cli.cli import options
+from calr_cli.cli.console import RichReporter, print_json, print_paths, print_table
+from calr_cli.cli.evaluate import MEASURES
+
+
+def demo(
+    context: typer.Context,
+    seed: options.Seed = None,
+    set_: options.Set = None,
+    output: options.OutputOfDemo = None,
+    device: options.Device = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train and compare on the synthetic dataset: untrained, global clustering alone, CALR."""
+    from calr_cli.config.loading import resolve_settings
+
+    flags = options.setting_flags(context.params, "inter")
+    settings = resolve_settings("synthetic", None, set_ or (), flags).settings
+
+    from calr_cli.pipelines.build import choose_device
+    from calr_cli.pipelines.demo import run_demo
+
+    reporter = RichReporter(quiet)
+    result = run_demo(settings, choose_device(None, device, reporter), output, reporter)
+    if json:
+        print_json(result)
+        return
+    print_table(
+        ["model", *MEASURES],
+        [[row["model"], *(f"{row[measure]:.1f}" for measure in MEASURES)] for row in result["rows"]],
+    )
+    print_paths(result["runs"])

@@ -1,0 +1,160 @@
+"""``calr prepare-data``: check images once, so that training finds them by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from calr_cli.cli import options
+from calr_cli.cli.console import RichReporter, print_json, print_paths, print_table
+from calr_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from calr_cli.data.card import DatasetCard
+
+OWN = "Your own images"
+
+Number = TypeVar("Number", int, float)
+
+
+def prepare_data(
+    context: typer.Context,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root",
+            metavar="DIR",
+            help="folder of the published datasets, remembered; default: $CALR_DATA, else the remembered one",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="folder of images", rich_help_panel=OWN)
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            "--pattern",
+            metavar="REGEX",
+            help="for --images: what to find in their paths, with groups camid and, if known, pid",
+            rich_help_panel=OWN,
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            help="table with columns path, camid and, if known, pid, split",
+            rich_help_panel=OWN,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="what -d is to call them; default: the folder's or file's name",
+            rich_help_panel=OWN,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="SHARE",
+            help="share of identities that train, the others test, as 0.5",
+            rich_help_panel=OWN,
+        ),
+    ] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option("--seed", metavar="N", help="of the draw of --split; default: 1", rich_help_panel=OWN),
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find, unpack and check datasets: the published ones under --root, or your own images."""
+    reporter = RichReporter(quiet)
+    check_combination(context.params)
+    share = None if split is None else parsed("--split", split, float)
+    draw = 1 if seed is None else parsed("--seed", seed, int)
+    from calr_cli.data.prepare import prepare_datasets, remembered_root
+    from calr_cli.data.prepare_own import prepare_own_csv, prepare_own_images
+
+    if images is not None and pattern is not None:
+        cards = [prepare_own_images(images, name, pattern, share, draw, reporter)]
+    elif csv is not None:
+        cards = [prepare_own_csv(csv, name, share, draw, reporter)]
+    else:
+        variable = os.environ.get("CALR_DATA")
+        folder = root or (Path(variable).expanduser() if variable else remembered_root())
+        if folder is None:
+            raise ConfigError(
+                "which folder? None was given before", "Give --root DIR, or --images DIR for your own"
+            )
+        cards = prepare_datasets(folder, reporter)
+    if json:
+        print_json({"datasets": [card.as_json() for card in cards]})
+    else:
+        show_cards(cards)
+    reporter.note(f"next: calr train -d {cards[0].name}")
+
+
+def check_combination(params: Mapping[str, Any]) -> None:
+    """Refuse flags that contradict each other or need one that is missing.
+
+    Raises:
+        ConfigError: One line per problem.
+    """
+    given = {
+        flag
+        for flag in ("root", "images", "csv", "pattern", "name", "split", "seed")
+        if params[flag] is not None
+    }
+    sources = [f"--{flag}" for flag in ("root", "images", "csv") if flag in given]
+    problems = []
+    if len(sources) > 1:
+        problems.append(f"{' and '.join(sources)} contradict each other: give one of them")
+    if "images" in given and "pattern" not in given:
+        problems.append("--images needs --pattern REGEX, which finds the camera in the paths")
+    if "pattern" in given and "images" not in given:
+        problems.append("--pattern is for --images DIR, which is not given")
+    if not given & {"images", "csv"}:
+        problems += [
+            f"--{flag} is for your own images: it needs --images DIR or --csv FILE"
+            for flag in ("name", "split", "seed")
+            if flag in given
+        ]
+    elif "seed" in given and "split" not in given:
+        problems.append("--seed is for --split SHARE, which is not given")
+    if problems:
+        raise ConfigError(problems)
+
+
+def parsed(flag: str, text: str, kind: type[Number]) -> Number:
+    """The number that ``text`` is.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        words = "whole number" if kind is int else "number"
+        raise ConfigError(f"{flag} {text} is not a {words}", f"Write for instance {flag} 1") from None
+
+
+def show_cards(cards: Sequence[DatasetCard]) -> None:
+    """What was prepared, one row per split."""
+    rows = []
+    for card in cards:
+        first = [card.name, card.version]
+        for split, counts in card.splits.items():
+            rows.append([*first, split, f"{counts.images:,}", f"{counts.ids:,}", str(counts.cameras)])
+            first = ["", ""]
+    print_table(["dataset", "version", "split", "images", "identities", "cameras"], rows, numbers_from=3)
+    print_paths({card.name: card.root for card in cards})

@@ -1,0 +1,80 @@
+"""``calr train-intra``: stage 1, local labels camera by camera."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from calr_cli.cli import options
+from calr_cli.cli.console import RichReporter, print_json, print_paths, print_table
+from calr_cli.cli.start import Start, resumable, resume_command, start_training
+from calr_cli.events import Reporter
+
+if TYPE_CHECKING:
+    from calr_cli.pipelines.run_dir import RunFolder
+
+
+def train_intra(
+    context: typer.Context,
+    dataset: options.Dataset = None,
+    arch: options.Arch = None,
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    pooling: options.Pooling = None,
+    pretrained: options.Pretrained = None,
+    epochs: options.Epochs = None,
+    iters: options.Iters = None,
+    num_instances: options.NumInstances = None,
+    seed: options.Seed = None,
+    set_: options.Set = None,
+    config: options.Config = None,
+    print_config: options.PrintConfig = False,
+    gpus: options.Gpus = None,
+    device: options.Device = None,
+    root: options.Root = None,
+    output: options.Output = None,
+    resume: options.ResumeRun = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Stage 1: train and cluster within each camera; write local_labels.csv."""
+    reporter = RichReporter(quiet)
+    start = start_training(context.params, "intra", reporter)
+    if start is None:
+        return
+    import calr_cli.pipelines.intra  # noqa: F401 - takes seconds, better before anything is written
+    from calr_cli.pipelines.run_dir import create_run
+
+    run = start.run or create_run(start.settings, "intra", start.device, output)
+    with resumable(resume_command("intra", run, context.params)):
+        summary = run_intra(start, run, reporter)
+    if json:
+        print_json(summary)
+    else:
+        show_intra(summary)
+    reporter.note(
+        f"next: calr train-inter -d {start.settings.data.dataset} --local-labels {run.local_labels}"
+    )
+
+
+def run_intra(start: Start, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+    """Stage 1 in ``run``; its summary."""
+    from calr_cli.pipelines.intra import train_intra as train
+
+    reporter.stage(f"stage 1, intra-camera: {start.settings.data.dataset} -> {run.path}")
+    return {**train(start.settings, start.dataset, run, start.device, reporter), "run": str(run.path)}
+
+
+def show_intra(summary: dict[str, Any]) -> None:
+    """The summary of stage 1 as a table."""
+    quality = summary.get("quality", {})
+    figures = [f"{quality[key]:.3f}" if key in quality else "-" for key in ("pair_f", "bcubed_f", "nmi")]
+    counts = [f"{summary[key]:,}" for key in ("images", "cameras", "clusters")]
+    print_table(
+        ["dataset", "images", "cameras", "local labels", "pair F", "BCubed F", "NMI"],
+        [[summary["dataset"], *counts, *figures]],
+    )
+    print_paths({"run": summary["run"], "local labels": summary["local_labels"]})

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calr_cli.distances import knn
+from calr_cli.distances.knn import as_features, search_blocks
+from calr_cli.errors import DataError
+from tests.support import oracles
+from tests.support.features import separated_features, unit_features
+
+# The package offers the function under the module's name, so the module is asked for by its full name.
+MODULE = importlib.import_module("calr_cli.distances.knn")
+
+
+@pytest.fixture(params=["faiss", "torch"])
+def search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of searching; without FAISS installed there is one."""
+    if request.param == "faiss" and not MODULE.HAS_FAISS:
+        pytest.skip("FAISS is not installed")
+    monkeypatch.setattr(MODULE, "HAS_FAISS", request.param == "faiss")
+    return str(request.param)
+
+
+def one_hot(seed: int, count: int, kinds: int) -> np.ndarray:
+    """Exact duplicates: every similarity is exactly 0 or 1."""
+    return np.eye(kinds, dtype=np.float32)[np.random.default_rng(seed).integers(0, kinds, count)]
+
+
+def by_argsort(features: np.ndarray, k: int) -> np.ndarray:
+    return np.argsort(-(features @ features.T), axis=1, kind="stable")[:, :k]
+
+
+@pytest.mark.parametrize(
+    ("count", "kinds", "k"),
+    [(50, 5, 3), (300, 8, 15), (300, 4, 120), (40, 1, 15), (40, 1, 40)],
+    # 120: FAISS keeps more than 100 neighbours in another structure, with another rule for equals
+)
+def test_equal_similarities_come_by_index_even_where_k_cuts_through_them(
+    search: str, count: int, kinds: int, k: int
+) -> None:
+    features = one_hot(0, count, kinds)
+    np.testing.assert_array_equal(knn(features, k).indices, by_argsort(features, k))
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 30), k=st.integers(1, 40))
+def test_equals_the_oracle(seed: int, count: int, k: int) -> None:
+    features = separated_features(seed, count)
+    assert knn(features, k).indices.tolist() == oracles.nearest(features, k)
+
+
+def test_similarities_belong_to_their_indices_and_descend(search: str) -> None:
+    features = unit_features(1, 60)
+    found = knn(features, 7)
+    products = features @ features.T
+    np.testing.assert_allclose(found.similarities, np.take_along_axis(products, found.indices, 1), atol=1e-6)
+    assert (np.diff(found.similarities, axis=1) <= 0).all()
+    assert (found.indices[:, 0] == np.arange(60)).all()  # itself counted, and nearest
+    assert found.k == 7
+
+
+def test_k_is_cut_to_the_number_of_images(search: str) -> None:
+    assert knn(unit_features(0, 4), 15).indices.shape == (4, 4)
+    assert knn(np.empty((0, 8)), 15).indices.shape == (0, 0)
+
+
+def test_the_two_searches_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = unit_features(2, 150, 16)
+    with_faiss = knn(features, 15)
+    monkeypatch.setattr(MODULE, "HAS_FAISS", False)
+    without = knn(features, 15)
+    np.testing.assert_array_equal(with_faiss.indices, without.indices)
+    np.testing.assert_allclose(with_faiss.similarities, without.similarities, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows_per_block", [1, 7, 64])
+def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch, rows_per_block: int) -> None:
+    features = one_hot(3, 64, 6)
+    monkeypatch.setattr(MODULE, "_BLOCK_BYTES", 4 * 64 * rows_per_block)
+    indices, similarities = search_blocks(features, features, 5)
+    np.testing.assert_array_equal(np.sort(by_argsort(features, 5), axis=1), indices)
+    np.testing.assert_array_equal(similarities, np.take_along_axis(features @ features.T, indices, 1))
+
+
+@pytest.mark.parametrize("kind", ["list", "float64", "tensor", "tensor with gradient", "transposed"])
+def test_takes_lists_arrays_and_tensors(kind: str) -> None:
+    features = unit_features(4, 12)
+    given_as = {
+        "list": features.tolist(),
+        "float64": features.astype(np.float64),
+        "tensor": torch.from_numpy(features),
+        "tensor with gradient": torch.from_numpy(features).requires_grad_(),
+        "transposed": np.asfortranarray(features),
+    }
+    np.testing.assert_array_equal(knn(given_as[kind], 5).indices, knn(features, 5).indices)
+
+
+def test_bad_features_are_named() -> None:
+    features = unit_features(0, 5)
+    features[3, 1] = np.inf
+    with pytest.raises(DataError) as caught:
+        as_features(features)
+    assert caught.value.lines() == [
+        "the features of image 3 are not all finite numbers. "
+        "Lower the learning rate or check the weights that the features were made with"
+    ]
+    with pytest.raises(DataError, match=r"^features have shape \(5,\), expected \(images, dimensions\)$"):
+        as_features(np.zeros(5))
