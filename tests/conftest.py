@@ -7,6 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# A shared machine is slow now and then; how long a test takes is not what these tests are about.
+settings.register_profile("calr", deadline=None, derandomize=True)
+settings.load_profile("calr")
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -17,6 +22,7 @@ def calr_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test sees the state of another, nor the user's."""
     home = tmp_path / "calr-home"
     monkeypatch.setenv("CALR_HOME", str(home))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch-home"))
     monkeypatch.delenv("CALR_DATA", raising=False)
     return home
 

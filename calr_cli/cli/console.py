@@ -206,7 +206,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, number
         table.add_column(column, justify="right" if place >= numbers_from else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console_on(sys.stdout).print(table)
+    _show(table)
 
 
 def print_paths(paths: Mapping[str, Any]) -> None:
@@ -216,9 +216,16 @@ def print_paths(paths: Mapping[str, Any]) -> None:
     table.add_column(overflow="fold")
     for name, path in paths.items():
         table.add_row(name, str(path))
+    print_text("")
+    _show(table)
+
+
+def _show(table: Table) -> None:
     console = console_on(sys.stdout)
-    console.print()
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print_text(line.rstrip())  # cells are padded to the width of their column
 
 
 def _plain_table(*, show_header: bool) -> Table:

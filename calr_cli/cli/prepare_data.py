@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from calr_cli.data.card import DatasetCard
 
 OWN = "Your own images"
-
-Number = TypeVar("Number", int, float)
 
 
 def prepare_data(
@@ -80,8 +78,8 @@ def prepare_data(
     """Find, unpack and check datasets: the published ones under --root, or your own images."""
     reporter = RichReporter(quiet)
     check_combination(context.params)
-    share = None if split is None else parsed("--split", split, float)
-    draw = 1 if seed is None else parsed("--seed", seed, int)
+    share = None if split is None else parsed_share(split)
+    draw = 1 if seed is None else parsed_seed(seed)
     from calr_cli.data.prepare import prepare_datasets, remembered_root
     from calr_cli.data.prepare_own import prepare_own_csv, prepare_own_images
 
@@ -135,17 +133,27 @@ def check_combination(params: Mapping[str, Any]) -> None:
         raise ConfigError(problems)
 
 
-def parsed(flag: str, text: str, kind: type[Number]) -> Number:
-    """The number that ``text`` is.
+def parsed_share(text: str) -> float:
+    """The number after ``--split``; whether it is a share is the data room's to say.
 
     Raises:
         ConfigError: It is none.
     """
     try:
-        return kind(text)
+        return float(text)
     except ValueError:
-        words = "whole number" if kind is int else "number"
-        raise ConfigError(f"{flag} {text} is not a {words}", f"Write for instance {flag} 1") from None
+        raise ConfigError(f"--split {text} is not a number", "Write for instance --split 0.5") from None
+
+
+def parsed_seed(text: str) -> int:
+    """The number after ``--seed``.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if not text.isdecimal():
+        raise ConfigError(f"--seed {text} is not a whole number from 0", "Write for instance --seed 1")
+    return int(text)
 
 
 def show_cards(cards: Sequence[DatasetCard]) -> None:

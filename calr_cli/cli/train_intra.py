@@ -45,7 +45,6 @@ def train_intra(
     start = start_training(context.params, "intra", reporter)
     if start is None:
         return
-    import calr_cli.pipelines.intra  # noqa: F401 - takes seconds, better before anything is written
     from calr_cli.pipelines.run_dir import create_run
 
     run = start.run or create_run(start.settings, "intra", start.device, output)

@@ -32,7 +32,7 @@ def agglomerative_labels(distmat: npt.ArrayLike, num_clusters: int) -> IntArray:
     # Sums over the pairs of two clusters, not their averages: sums of float32 distances are exact in
     # float64, so that equal averages compare equal. A cluster lives in the row of its smallest member,
     # so "first in the matrix" is the tie rule.
-    sums = np.array(distmat, dtype=np.float64)
+    sums = np.asarray(distmat).astype(np.float64)
     count = len(sums)
     if not 1 <= num_clusters <= count:
         raise ValueError(f"num_clusters is {num_clusters}, expected 1..{count}")

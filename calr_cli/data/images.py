@@ -21,6 +21,7 @@ def open_image(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
+            image.info.pop("transparency", None)  # colours count as they are; Pillow would warn of it
             return image.convert("RGB")
     except FileNotFoundError:
         raise DataError(

@@ -9,6 +9,8 @@ from calr_cli.data.card import DatasetCard
 from calr_cli.data.check import Origin, check_listing
 from calr_cli.data.datasets import LAYOUTS
 from calr_cli.data.datasets.layout import DatasetLayout
+from calr_cli.data.datasets.market1501 import MARKET1501
+from calr_cli.data.datasets.synthetic import FOLDER, SYNTHETIC_VERSION, make_synthetic
 from calr_cli.data.discovery import Place, Survey, survey
 from calr_cli.data.names import resolve_dataset_name
 from calr_cli.data.tables import first_names
@@ -84,6 +86,21 @@ def prepare_dataset(name: str, root: Path, reporter: Reporter) -> DatasetCard:
         f"{layout.title} is not under {root}; looked for folders and archives of {_wanted(layout)}",
         f"It comes from: {layout.source}",
     )
+
+
+def prepare_synthetic(reporter: Reporter) -> DatasetCard:
+    """Draw the synthetic dataset in calr's own folder, unless it is there, and prepare it.
+
+    Raises:
+        OSError: The folder cannot be written or the disk is full.
+    """
+    root = calr_home() / "synthetic" / SYNTHETIC_VERSION
+    folder = root / FOLDER
+    if not folder.is_dir():
+        reporter.note(f"drawing the synthetic dataset in {folder}")
+        make_synthetic(root)
+    origin = Origin("synthetic", "Synthetic", SYNTHETIC_VERSION, folder, root)
+    return check_listing(MARKET1501.versions[0].read(folder), origin, reporter)
 
 
 def _wanted(layout: DatasetLayout) -> str:

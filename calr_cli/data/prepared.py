@@ -7,9 +7,10 @@ from pathlib import Path
 
 from calr_cli.data.card import DatasetCard, read_card
 from calr_cli.data.datasets import LAYOUTS
+from calr_cli.data.datasets.synthetic import SYNTHETIC_VERSION
 from calr_cli.data.manifest import manifest_path, read_manifest
 from calr_cli.data.names import resolve_dataset_name
-from calr_cli.data.prepare import prepare_dataset, remembered_root
+from calr_cli.data.prepare import prepare_dataset, prepare_synthetic, remembered_root
 from calr_cli.errors import DataError
 from calr_cli.events import Reporter, SilentReporter
 from calr_cli.types import Dataset
@@ -19,7 +20,7 @@ def load_dataset(name: str, root: Path | None = None, reporter: Reporter | None 
     """Load a prepared dataset.
 
     A published dataset is first prepared from ``root``, or from ``$CALR_DATA``, if it was not
-    prepared from there already.
+    prepared from there already; the synthetic one is drawn when it is first asked for.
 
     Args:
         name: Canonical name, alias, or the name of an own prepared dataset.
@@ -40,6 +41,8 @@ def load_dataset(name: str, root: Path | None = None, reporter: Reporter | None 
     if name in LAYOUTS and root is not None and (card is None or not _is_from(card, root)):
         reporter.note(f"Preparing {name} from {root}")
         card = prepare_dataset(name, root, reporter)
+    if name == "synthetic" and (card is None or card.version != SYNTHETIC_VERSION or not card.root.is_dir()):
+        card = prepare_synthetic(reporter)
     if card is None or not manifest_path(name).is_file():
         where = remembered_root() or "DIR"
         raise DataError(f"{name} is not prepared", f"Run `calr prepare-data --root {where}` first")

@@ -13,7 +13,7 @@ import pytest
 from calr_cli.data.archives import HOSTILE, holds_folder, is_archive, unpack
 from calr_cli.errors import DataError
 from tests.support.heard import Heard
-from tests.support.read_only import read_only_folder
+from tests.support.read_only import read_only_root
 
 
 def files_under(folder: Path) -> dict[str, bytes]:
@@ -140,16 +140,12 @@ def test_encrypted_zip(tmp_path: Path) -> None:
 
 
 def test_read_only_root_is_unpacked_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    with read_only_folder(lambda folder: archive_for_all(folder / "veri.zip")) as root:
-        monkeypatch.setenv("CALR_HOME", str(root / "home"))
+    with read_only_root(lambda root: write_archive(root / "veri.zip", GOOD)) as (root, home):
+        monkeypatch.setenv("CALR_HOME", str(home))
         heard = Heard()
         target = unpack(root / "veri.zip", heard)
-        assert target.parent == root / "home" / "unpacked"
+        assert target.parent == home / "unpacked"
         assert target.name.startswith("veri-")
         assert files_under(target) == GOOD
         assert unpack(root / "veri.zip", heard) == target
         assert len(heard.steps) == 1
-
-
-def archive_for_all(path: Path) -> None:
-    write_archive(path, GOOD).chmod(0o644)

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calr_cli.data.local_labels import REMEDY, read_local_labels, write_local_labels
@@ -32,6 +32,7 @@ def test_same_number_in_two_cameras_is_two_labels(tmp_path: Path) -> None:
     assert labels.tolist() == [1, 0, 2, 2, 1]
 
 
+@settings(deadline=None)  # the disk may be busy
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=30), st.randoms())
 def test_round_trip(pairs: list[tuple[int, int]], random) -> None:
     """Same (camera, label) or not is all that matters, in whatever order the rows stand."""
@@ -103,6 +104,7 @@ def test_files_that_are_no_labels(content: bytes, tmp_path: Path) -> None:
         read_local_labels(tmp_path, image_set([0]))
 
 
+@settings(deadline=None)  # the disk may be busy
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_data_error(content: bytes) -> None:
     """Whatever is in the file, the user gets lines, not a stack trace."""

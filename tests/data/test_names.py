@@ -37,7 +37,8 @@ def test_unknown_name_says_the_nearest_and_all(given: str, nearest: str) -> None
         resolve_dataset_name(given)
     assert error.value.lines() == [
         f"There is no dataset '{given}'{nearest}. "
-        "Datasets: market1501, dukemtmcreid, msmt17, veri, synthetic; add your own with `calr prepare-data --images DIR --pattern REGEX`"
+        "Datasets: market1501, dukemtmcreid, msmt17, veri, synthetic; "
+        "add your own with `calr prepare-data --images DIR --pattern REGEX`"
     ]
 
 

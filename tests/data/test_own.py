@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calr_cli.data.card import DatasetCard
@@ -125,6 +125,7 @@ rows = st.lists(st.tuples(st.integers(-1, 6), st.integers(0, 3)), min_size=2, ma
 )
 
 
+@settings(deadline=None)
 @given(rows, st.floats(0.01, 0.99), st.integers(0, 99), st.randoms())
 def test_split_promises(pairs: list[tuple[int, int]], share: float, seed: int, random) -> None:
     records: list[Record] = [

@@ -11,6 +11,7 @@ from calr_cli.data.prepared import load_dataset
 from calr_cli.errors import ConfigError, DataError
 from tests.support.heard import Heard
 from tests.support.made_up import make_layout
+from tests.support.read_only import read_only_root
 
 
 def test_not_prepared(tmp_path: Path) -> None:
@@ -54,27 +55,16 @@ def test_root_given_for_a_dataset_prepared_from_below_it(tmp_path: Path) -> None
 def test_archive_of_a_read_only_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its images are unpacked elsewhere, yet it is prepared from that root and not again."""
     make_layout("veri", tmp_path / "made")
-
-    def fill(folder: Path) -> None:
-        Path(shutil.make_archive(str(folder / "veri"), "zip", tmp_path / "made")).chmod(0o644)
-
-    with read_only_folder(fill) as root:
-        monkeypatch.setenv("CALR_HOME", str(root / "home"))
-        card = prepare_datasets(root, Heard())[0]
-        assert card.root.is_relative_to(root / "home" / "unpacked")
-        card_file = card.manifest.parent / "card.json"
-        moved = json.loads(card_file.read_text())  # a home outside of the root, as homes are
-        outside = root.parent / f"{root.name}-home"
-        try:
-            shutil.copytree(root / "home", outside)
-            moved["root"] = moved["root"].replace(f"{root}/home", str(outside))
-            (outside / "datasets" / "veri" / "card.json").write_text(json.dumps(moved))
-            monkeypatch.setenv("CALR_HOME", str(outside))
-            heard = Heard()
-            assert len(load_dataset("veri", root, heard).train) == 48
-            assert heard.steps == heard.notes == []
-        finally:
-            shutil.rmtree(outside)
+    with read_only_root(lambda root: shutil.make_archive(str(root / "veri"), "zip", tmp_path / "made")) as (
+        root,
+        home,
+    ):
+        monkeypatch.setenv("CALR_HOME", str(home))
+        (card,) = prepare_datasets(root, Heard())
+        assert card.root.is_relative_to(home / "unpacked")
+        heard = Heard()
+        assert len(load_dataset("veri", root, heard).train) == 48
+        assert heard.steps == heard.notes == []
 
 
 def test_own_dataset_has_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

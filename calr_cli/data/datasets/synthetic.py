@@ -13,6 +13,9 @@ from calr_cli.data.datasets.scenes import Camera, make_cameras, photograph
 from calr_cli.errors import DataError
 
 FOLDER = "Market-1501-v15.09.15"
+SYNTHETIC_VERSION = "1"
+"""Changes whenever the same arguments give other images: what was drawn before is then drawn anew."""
+
 IMAGE_SIZE = (64, 128)
 """Width and height in pixels."""
 

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+import typer
+
+from calr_cli import __version__
+from calr_cli.cli.app import guarded
+from calr_cli.errors import ConfigError
+from tests.cli.conftest import Calr
+
+COMMANDS = ("prepare-data", "fetch-pretrained", "train-intra", "train-inter", "train", "evaluate", "demo")
+
+
+def raises(error: BaseException) -> Callable[[], None]:
+    def command() -> None:
+        raise error
+
+    return guarded(command)
+
+
+def ends(error: BaseException) -> int:
+    with pytest.raises(typer.Exit) as caught:
+        raises(error)()
+    return caught.value.exit_code
+
+
+def test_no_help_imports_torch() -> None:
+    # One interpreter for all of them: importing torch takes seconds, and so does starting nine of them.
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom calr_cli.cli.app import app\n"
+        "for words in sys.argv[1:]:\n"
+        "    result = CliRunner().invoke(app, [*words.split(), '--help'])\n"
+        "    assert result.exit_code == 0 and 'Usage: calr' in result.stdout, words\n"
+        "print([name for name in ('torch', 'torchvision', 'sklearn', 'PIL') if name in sys.modules])"
+    )
+    words = ["", *COMMANDS, "presets", "presets list", "presets show"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version(calr: Calr) -> None:
+    assert calr("--version").stdout == f"calr {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train-inter", "--epoch-count", "3"], ["fetch-pretrained"], ["trian"]]
+)
+def test_unknown_options_and_missing_arguments_exit_2(calr: Calr, arguments: list[str]) -> None:
+    answer = calr(*arguments)
+    assert answer.exit_code == 2
+    assert answer.stdout == ""
+    assert "Usage: calr" in answer.stderr
+
+
+def test_every_problem_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends(ConfigError(["first is wrong", "second is wrong"], "Mend them")) == 1
+    assert capsys.readouterr() == ("", "error: first is wrong\nerror: second is wrong. Mend them\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/x/model.pth"),
+            "runs/x/model.pth: No space left on device",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError("cannot write runs/x/model.pth"), "cannot write runs/x/model.pth"),
+    ],
+)
+def test_operating_system_errors_are_one_line(
+    error: OSError, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ends(error) == 1
+    assert capsys.readouterr().err == f"error: {line}\n"
+
+
+def test_full_gpu_memory_names_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    assert ends(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")) == 1
+    assert capsys.readouterr().err.startswith("error: the memory of the GPU is full. Lower -b/--batch-size")
+
+
+def test_our_own_mistakes_keep_their_traceback() -> None:
+    with pytest.raises(RuntimeError, match="a mistake"):
+        raises(RuntimeError("a mistake"))()
+
+
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """The handler of Ctrl-C as it was before."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+def test_interrupted_exits_130_and_says_how_to_resume(
+    capsys: pytest.CaptureFixture[str], interrupts: None
+) -> None:
+    error = KeyboardInterrupt()
+    error.add_note("resume with: calr train-inter --resume runs/x")
+    assert ends(error) == 130
+    assert capsys.readouterr() == ("", "interrupted\nresume with: calr train-inter --resume runs/x\n")
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "calr_cli", "presets", "show", "veri"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert done.stderr == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "calr_cli", "presets", "list", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "error: No space left on device"
+    assert "Traceback" not in done.stderr

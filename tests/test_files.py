@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from calr_cli.files import atomic_write, calr_home
+
+
+def test_a_whole_file_appears_under_its_name_in_folders_made_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.txt"
+    with atomic_write(path) as temporary:
+        assert temporary.parent == path.parent  # else the last step would be a copy, which can fail midway
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("existed", [True, False])
+def test_an_exception_leaves_the_old_file_and_no_other(
+    tmp_path: Path, error: type[BaseException], existed: bool
+) -> None:
+    path = tmp_path / "c.txt"
+    if existed:
+        path.write_text("old")
+    files = {file.name for file in tmp_path.iterdir()}
+
+    def write_half() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert {file.name for file in tmp_path.iterdir()} == files
+    assert not existed or path.read_text() == "old"
+
+
+def test_a_block_that_loses_its_own_file_is_an_error_not_an_empty_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "c.txt") as temporary:
+        temporary.unlink()
+    assert not (tmp_path / "c.txt").exists()
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    # Temporary files are private; a model must be readable to those whom the user's umask allows.
+    (tmp_path / "plain.txt").write_text("")
+    with atomic_write(tmp_path / "c.txt") as temporary:
+        temporary.write_text("")
+    assert (tmp_path / "c.txt").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "c.txt").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(OSError, match=r"exists|directory"), atomic_write(tmp_path / "a" / "c.txt"):
+        pass
+
+
+def test_home_is_the_variable_s_else_in_the_cache_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALR_HOME", "~/state")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert calr_home() == tmp_path / "state"
+    monkeypatch.delenv("CALR_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert calr_home() == tmp_path / "cache" / "calr"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert calr_home() == tmp_path / ".cache" / "calr"
+    assert not (tmp_path / ".cache").exists()  # asking makes nothing

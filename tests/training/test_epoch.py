@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from calr_cli.data.augment import Augmentation, normalise
+from calr_cli.data.loaders import pixel_batches
+from calr_cli.errors import DataError, TrainingError
+from calr_cli.events import SilentReporter
+from calr_cli.models.camera_classifier import CameraClassifier
+from calr_cli.models.encoder import Encoder
+from calr_cli.training import ClusterMemory
+from calr_cli.training.epoch import CameraAlignment, EpochLosses, train_epoch
+from calr_cli.training.losses import camera_loss
+from calr_cli.types import ImageSet
+from tests.support.features import unit_features
+from tests.support.image_sets import make_image_set
+
+NOTHING = Augmentation(flip_probability=0, padding=0, erasing_probability=0)
+LABELS = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2])
+BATCH = np.array([[0, 4, 1, 8, 5, 2]])
+WEIGHTS = np.array([0.0, 0.5, 2.0], np.float32)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    return make_image_set(tmp_path_factory.mktemp("images"), 9, cameras=3)
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Encoder:
+    torch.manual_seed(0)
+    return Encoder("resnet18")
+
+
+def make_memory() -> ClusterMemory:
+    return ClusterMemory(unit_features(0, 3, 512))
+
+
+def train(
+    encoder: Encoder,
+    images: ImageSet,
+    batches: np.ndarray = BATCH,
+    *,
+    memory: ClusterMemory | None = None,
+    lr: float = 0.1,
+    alignment: CameraAlignment | None = None,
+    **options: Any,
+) -> EpochLosses:
+    parameters = [*encoder.parameters(), *(alignment.classifier.parameters() if alignment else [])]
+    return train_epoch(
+        encoder,
+        memory or make_memory(),
+        torch.optim.SGD(parameters, lr),
+        images,
+        LABELS,
+        batches,
+        augmentation=options.pop("augmentation", NOTHING),
+        rng=np.random.default_rng(0),
+        height=32,
+        width=16,
+        workers=1,
+        reporter=SilentReporter(),
+        title="epoch",
+        alignment=alignment,
+        **options,
+    )
+
+
+def features_of_the_batch(encoder: Encoder, images: ImageSet) -> torch.Tensor:
+    (block,) = pixel_batches(images, list(BATCH), height=32, width=16, workers=1)
+    features: torch.Tensor = encoder.train()(normalise(block))
+    return features
+
+
+def weights_of(module: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
+@pytest.mark.parametrize("mode", ["all", "hard"])
+@pytest.mark.parametrize("class_weights", [None, WEIGHTS])
+def test_one_step_by_hand(fresh: Encoder, images: ImageSet, mode: Any, class_weights: Any) -> None:
+    # The same step written out: loss against the memory, descent, then the memory moves by the
+    # features that the loss was taken on (not by those of the weights after the step).
+    expected, memory = copy.deepcopy(fresh), make_memory()
+    features, targets = features_of_the_batch(expected, images), torch.from_numpy(LABELS[BATCH[0]])
+    loss = memory.loss(features, targets, class_weights)
+    optimiser = torch.optim.SGD(expected.parameters(), 0.1)  # Adam's first step is the sign of noise
+    torch.autograd.backward(loss)
+    optimiser.step()
+    memory.update(features.detach(), targets, mode)
+
+    encoder, moved = copy.deepcopy(fresh), make_memory()
+    losses = train(encoder, images, memory=moved, update_mode=mode, class_weights=class_weights)
+    assert losses.cluster == pytest.approx(loss.item(), rel=1e-5)
+    assert losses.camera is None
+    assert encoder.training
+    torch.testing.assert_close(weights_of(encoder), weights_of(expected), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(moved.centroids, memory.centroids, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(weights_of(encoder), weights_of(fresh))
+    assert not torch.equal(moved.centroids, make_memory().centroids)
+
+
+def test_class_weights_change_the_loss(fresh: Encoder, images: ImageSet) -> None:
+    plain = train(copy.deepcopy(fresh), images).cluster
+    assert train(copy.deepcopy(fresh), images, class_weights=WEIGHTS).cluster != pytest.approx(plain)
+    nothing = np.zeros(3, np.float32)  # all weights 0 in the batch: the plain mean, not NaN
+    assert train(copy.deepcopy(fresh), images, class_weights=nothing).cluster == pytest.approx(plain)
+
+
+def test_frozen_parts_stay_and_running_statistics_move(fresh: Encoder, images: ImageSet) -> None:
+    encoder = copy.deepcopy(fresh)
+    for parameter in encoder.backbone.parameters():
+        parameter.requires_grad_(False)
+    train(encoder, images, np.repeat(BATCH, 2, axis=0))
+    assert torch.equal(encoder.neck.bias, fresh.neck.bias)
+    assert torch.equal(weights_of(encoder.backbone), weights_of(fresh.backbone))
+    assert not torch.equal(encoder.neck.weight, fresh.neck.weight)
+    assert not torch.equal(encoder.neck.running_mean, fresh.neck.running_mean)
+
+
+def aligned(weight: float, kind: Any = "logits") -> CameraAlignment:
+    torch.manual_seed(1)
+    return CameraAlignment(CameraClassifier(512, 3), weight, kind)
+
+
+@pytest.mark.parametrize("kind", ["logits", "reference"])
+def test_alignment_adds_the_weighted_camera_loss(fresh: Encoder, images: ImageSet, kind: Any) -> None:
+    expected, alignment = copy.deepcopy(fresh), aligned(0.5, kind)
+    features = features_of_the_batch(expected, images)
+    torch.manual_seed(2)  # the classifier's dropout
+    camids = torch.from_numpy(images.camids[BATCH[0]])
+    camera = camera_loss(alignment.classifier(features), camids, kind)
+    cluster = make_memory().loss(features, torch.from_numpy(LABELS[BATCH[0]]))
+    torch.autograd.backward(cluster + 0.5 * camera)
+    optimiser = torch.optim.SGD(expected.parameters(), 0.1)  # Adam's first step is the sign of noise
+    optimiser.step()
+
+    encoder, alignment = copy.deepcopy(fresh), aligned(0.5, kind)
+    before = weights_of(alignment.classifier)
+    torch.manual_seed(2)
+    losses = train(encoder, images, alignment=alignment)
+    assert losses.cluster == pytest.approx(cluster.item(), rel=1e-5)
+    assert losses.camera == pytest.approx(camera.item(), rel=1e-5)
+    torch.testing.assert_close(weights_of(encoder), weights_of(expected), rtol=1e-5, atol=1e-5)
+    assert not torch.equal(weights_of(alignment.classifier), before)
+
+
+def test_alignment_of_weight_0_leaves_the_encoder_s_step_alone(fresh: Encoder, images: ImageSet) -> None:
+    with_head, without = copy.deepcopy(fresh), copy.deepcopy(fresh)
+    train(with_head, images, alignment=aligned(0.0))
+    train(without, images)
+    assert torch.equal(weights_of(with_head), weights_of(without))
+    train(with_head := copy.deepcopy(fresh), images, alignment=aligned(1.0))
+    assert not torch.equal(weights_of(with_head), weights_of(without))
+
+
+def test_augmentation_is_applied_and_drawn_from_the_generator(fresh: Encoder, images: ImageSet) -> None:
+    first, again, plain = (copy.deepcopy(fresh) for _ in range(3))
+    options = {"augmentation": Augmentation(padding=2)}
+    losses = train(first, images, **options)
+    assert train(again, images, augmentation=Augmentation(padding=2)) == losses
+    assert torch.equal(weights_of(first), weights_of(again))
+    assert train(plain, images) != losses
+
+
+def refusal(*args: Any, **options: Any) -> str:
+    with pytest.raises(TrainingError) as caught:
+        train(*args, **options)
+    (line,) = caught.value.lines()
+    return str(line)
+
+
+HINT = "Lower the learning rate (optimiser.lr) or raise memory.temperature, then resume the run"
+
+
+def test_a_loss_that_is_not_a_number_names_its_iteration(fresh: Encoder, images: ImageSet) -> None:
+    memory = make_memory()
+    memory.centroids[1, 0] = torch.nan
+    line = refusal(copy.deepcopy(fresh), images, memory=memory)
+    assert line == f"the loss is not a number at iteration 1. {HINT}"
+
+
+@pytest.mark.parametrize("bad", [1, 3, 10, 11, 12])
+def test_the_iteration_is_the_first_bad_one(fresh: Encoder, images: ImageSet, bad: int) -> None:
+    # Cluster 2's weight is infinite, and only the bad batch holds it: inf / inf.
+    batches = np.tile([0, 3], (12, 1))
+    batches[bad - 1 :] = 0, 6
+    weights = np.array([1, 1, np.inf], np.float32)
+    line = refusal(copy.deepcopy(fresh), images, batches, class_weights=weights)
+    assert line.startswith(f"the loss is not a number at iteration {bad}. ")
+
+
+def test_a_learning_rate_that_blows_up(fresh: Encoder, images: ImageSet) -> None:
+    line = refusal(copy.deepcopy(fresh), images, np.repeat(BATCH, 3, axis=0), lr=1e30)
+    assert line.startswith("the loss is not a number at iteration 2. ")
+
+
+def test_an_unreadable_image_ends_the_epoch(fresh: Encoder, tmp_path: Path) -> None:
+    images = make_image_set(tmp_path, 9)
+    (tmp_path / "004.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"004\.png: cannot be read"):
+        train(copy.deepcopy(fresh), images)
