@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from calr_cli.allocation import keep_freed_memory
 from calr_cli.data.prepared import load_dataset
@@ -48,15 +47,26 @@ def train(stage: str, folder: Path, seed: int, pretrained: str, *more: str) -> N
     if folder.exists():
         calr(stage, "--resume", str(folder))
         return
-    common = ["--config", str(CONFIG), "--pretrained", pretrained, "--seed", str(seed), "--output", str(folder)]
+    common = [
+        "--config",
+        str(CONFIG),
+        "--pretrained",
+        pretrained,
+        "--seed",
+        str(seed),
+        "--output",
+        str(folder),
+    ]
     calr(stage, *common, *more)
 
 
 def scores(encoder: Encoder, dataset: Dataset) -> dict[str, dict[str, float]]:
-    encoder.to(memory_format=torch.channels_last)
     size = {"height": 128, "width": 64, "batch_size": 256, "workers": 4, "reporter": SilentReporter()}
     query, gallery = dataset.query, dataset.gallery
-    q_features, g_features = extract_features(encoder, query, **size), extract_features(encoder, gallery, **size)
+    q_features, g_features = (
+        extract_features(encoder, query, **size),
+        extract_features(encoder, gallery, **size),
+    )
     result = {}
     parts = {"all": query.pids >= 0, "even": query.pids % 2 == 0, "odd": query.pids % 2 == 1}
     for name, chosen in parts.items():
@@ -69,7 +79,9 @@ def scores(encoder: Encoder, dataset: Dataset) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pretrained", required=True, help="ImageNet weights of MobileNetV2")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--epochs", type=int, default=12, help="of stage 2")

@@ -87,7 +87,8 @@ class Neighbours:
     similarities: FloatArray
 
     def __post_init__(self) -> None:
-        assert self.indices.shape == self.similarities.shape and self.indices.ndim == 2
+        assert self.indices.shape == self.similarities.shape
+        assert self.indices.ndim == 2
 
     @property
     def k(self) -> int:

@@ -8,6 +8,7 @@ from calr_cli.cli import options
 from calr_cli.cli.console import RichReporter, print_json, print_paths, print_table
 from calr_cli.cli.evaluate import MEASURES
 from calr_cli.cli.start import refuse_existing
+from calr_cli.cli.start import refuse_existing
 
 
 def demo(
@@ -25,6 +26,7 @@ def demo(
     flags = options.setting_flags(context.params, "inter")
     settings = resolve_settings("synthetic", None, set_ or (), flags).settings
 
+    refuse_existing(output)
     refuse_existing(output)
     from calr_cli.pipelines.build import choose_device
     from calr_cli.pipelines.demo import run_demo

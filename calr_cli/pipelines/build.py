@@ -34,13 +34,17 @@ def choose_device(gpus: str | None, device: str | None, reporter: Reporter) -> t
         ConfigError: Not such a list, a device that is not there, or more than one.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    there = f"CUDA devices here: {', '.join(map(str, range(count)))}" if count else "there is no CUDA device here"
+    there = (
+        f"CUDA devices here: {', '.join(map(str, range(count)))}" if count else "there is no CUDA device here"
+    )
     if gpus is not None:
         if device == "cpu":
             raise ConfigError("--gpus and --device cpu contradict each other", "Give one of them")
         numbers = [part.strip() for part in gpus.split(",")]
         if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
-            raise ConfigError(f"--gpus {gpus!r} is not a list of different device numbers", "Write for instance --gpus 0")
+            raise ConfigError(
+                f"--gpus {gpus!r} is not a list of different device numbers", "Write for instance --gpus 0"
+            )
         if missing := [number for number in numbers if int(number) >= count]:
             raise ConfigError(
                 f"--gpus {gpus}: no device {', '.join(missing)}; {there}",
@@ -78,7 +82,7 @@ def build_encoder(settings: Settings, stage: str, device: torch.device) -> Encod
     seed_torch(settings.seed, stage, "weights")
     encoder = Encoder(settings.model.arch, settings.model.pooling)
     load_pretrained(encoder, settings.model.pretrained)
-    return encoder.to(device, memory_format=torch.channels_last)  # much the faster layout on CPUs
+    return encoder.to(device)
 
 
 def build_alignment(
@@ -91,7 +95,9 @@ def build_alignment(
     seed_torch(settings.seed, "inter", "camera classifier")
     classifier = CameraClassifier(encoder.feature_dim, num_cameras, camera.alpha).to(device)
     # The released arithmetic is 1/C of the ordinary loss by itself.
-    weight = camera.weight if camera.weight is not None else 1 / num_cameras if camera.loss == "logits" else 1.0
+    weight = (
+        camera.weight if camera.weight is not None else 1 / num_cameras if camera.loss == "logits" else 1.0
+    )
     return CameraAlignment(classifier, weight, camera.loss)
 
 

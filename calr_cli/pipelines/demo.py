@@ -34,7 +34,8 @@ def run_demo(
         ``rows``: mAP and Rank-1, -5, -10 in percent per model; ``runs``: the folders by name.
 
     Raises:
-        CheckpointError: ``output`` exists already.
+        CheckpointError: A run's folder exists already or cannot be made.
+        TrainingError: Training cannot go on, see `train_inter`.
     """
     dataset = load_dataset(settings.data.dataset, None, reporter)
 
@@ -42,7 +43,9 @@ def run_demo(
         return create_run(told, stage, device, output / name if output else None)
 
     def row(model: str, folder: RunFolder | None) -> dict[str, Any]:
-        encoder = load_model(folder.model)[0].to(device) if folder else build_encoder(settings, "inter", device)
+        encoder = (
+            load_model(folder.model)[0].to(device) if folder else build_encoder(settings, "inter", device)
+        )
         return {"model": model, **evaluate(settings, encoder, dataset, False, reporter)}
 
     reporter.stage("untrained network")
@@ -63,7 +66,10 @@ def run_demo(
     local_labels = read_local_labels(intra.local_labels, dataset.train)
     train_inter(settings, dataset, local_labels, inter, device, reporter)
     rows.append(row("CALR", inter))
-    return {"rows": rows, "runs": {"baseline": str(baseline.path), "stage 1": str(intra.path), "stage 2": str(inter.path)}}
+    return {
+        "rows": rows,
+        "runs": {"baseline": str(baseline.path), "stage 1": str(intra.path), "stage 2": str(inter.path)},
+    }
 
 
 def without_camera_awareness(settings: Settings) -> Settings:

@@ -18,7 +18,7 @@ from calr_cli.types import Dataset
 def evaluate(
     settings: Settings, encoder: Encoder, dataset: Dataset, rerank: bool, reporter: Reporter
 ) -> dict[str, Any]:
-    """mAP and Rank-1, -5, -10, in percent.
+    """Retrieval metrics of the encoder: mAP and Rank-1, -5, -10, in percent.
 
     Raises:
         DataError: No query or gallery, identities that are not known, no query with a match, or an
@@ -27,16 +27,19 @@ def evaluate(
     query, gallery = dataset.query, dataset.gallery
     if not len(query) or not len(gallery):
         raise DataError(
-            f"{dataset.name} has {len(query)} query and {len(gallery)} gallery images: nothing to evaluate on",
+            f"{dataset.name} has {len(query)} query and {len(gallery)} gallery images: nothing to test on",
             "Prepare it with a pid group and --split 0.5, or a csv with columns pid and split",
         )
     if not (query.has_identities and gallery.has_identities):
         raise DataError(
-            f"{dataset.name} has query or gallery images without identities: evaluation cannot tell right from wrong",
+            f"{dataset.name} has query or gallery images without identities: nothing tells right from wrong",
             "Prepare it again with a pid for each of them",
         )
     extract = build_extractor(settings, reporter)
-    q_features, g_features = extract(encoder, query, title="query"), extract(encoder, gallery, title="gallery")
+    q_features, g_features = (
+        extract(encoder, query, title="query"),
+        extract(encoder, gallery, title="gallery"),
+    )
     truth = (query.pids, gallery.pids, query.camids, gallery.camids)
     if rerank:
         options = settings.evaluation.rerank

@@ -172,7 +172,12 @@ def train_inter(
         reporter.metric(row)
     with atomic_write(run.model) as temporary:
         shutil.copyfile(run.last, temporary)
-    return {"dataset": dataset.name, "epochs": inter.epochs, "model": str(run.model), **run.read_metrics()[-1]}
+    return {
+        "dataset": dataset.name,
+        "epochs": inter.epochs,
+        "model": str(run.model),
+        **run.read_metrics()[-1],
+    }
 
 
 def label_epoch(
@@ -203,7 +208,7 @@ def _check_clusters(labels: EpochLabels, reporter: Reporter) -> None:
     if not len(sizes):
         raise TrainingError(
             f"all {len(labels.global_labels)} images are outliers: there is no cluster to train on",
-            "Lower inter.clustering.min_similarity or inter.clustering.min_cluster_size, or raise inter.clustering.k",
+            "Lower inter.clustering.min_similarity or inter.clustering.min_cluster_size",
         )
     if len(sizes) == 1:
         raise TrainingError(

@@ -59,7 +59,9 @@ def train_intra(
         finished = folder / "local_labels.csv"
         if not finished.exists():
             reporter.stage(f"camera {camid} of {len(cameras)}: {len(images)} images")
-            write_local_labels(finished, images, _train_camera(settings, dataset, images, run, folder, device, reporter))
+            write_local_labels(
+                finished, images, _train_camera(settings, dataset, images, run, folder, device, reporter)
+            )
             (folder / "checkpoint.pth").unlink(missing_ok=True)
         labels[members] = read_local_labels(finished, images)
     write_local_labels(run.local_labels, dataset.train, labels)

@@ -22,7 +22,17 @@ from calr_cli.files import atomic_write
 
 RUNS = Path("runs")
 
-_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "infomap", "faiss-gpu", "faiss-cpu", "pillow")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "infomap",
+    "faiss-gpu",
+    "faiss-cpu",
+    "pillow",
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,9 @@ def open_run(path: Path, stage: str) -> RunFolder:
     """
     run = RunFolder(path)
     if not (path / "config.yaml").is_file():
-        raise CheckpointError(f"{path} is not a run folder: it has no config.yaml", "Give runs/DATASET/STAGE/NAME")
+        raise CheckpointError(
+            f"{path} is not a run folder: it has no config.yaml", "Give runs/DATASET/STAGE/NAME"
+        )
     environment = json.loads((path / "environment.json").read_text(encoding="utf-8"))
     if environment["stage"] != stage:
         raise CheckpointError(f"{path} is a run of train-{environment['stage']}, not of train-{stage}")
@@ -142,11 +154,15 @@ def find_model(name: str, dataset: str | None) -> Path:
     if path.exists():
         return path
     if path.name == name:
-        finished = [run / name for run in (p.parent for p in RUNS.glob(f"{dataset or '*'}/inter/*/model.pth"))]
+        finished = [
+            run / name for run in (p.parent for p in RUNS.glob(f"{dataset or '*'}/inter/*/model.pth"))
+        ]
         if found := _newest(file for file in finished if file.exists()):
             return found
         where = f"{RUNS}/{dataset or '*'}/inter/*"
-        raise CheckpointError(f"no file {name} here, nor in a finished run under {where}", "Train first, or give a path")
+        raise CheckpointError(
+            f"no file {name} here, nor in a finished run under {where}", "Train first, or give a path"
+        )
     raise CheckpointError(f"no file {name}", "Give the model.pth of a finished run")
 
 

