@@ -8,7 +8,6 @@ from calr_cli.cli import options
 from calr_cli.cli.console import RichReporter, print_json, print_paths, print_table
 from calr_cli.cli.evaluate import MEASURES
 from calr_cli.cli.start import refuse_existing
-from calr_cli.cli.start import refuse_existing
 
 
 def demo(

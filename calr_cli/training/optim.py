@@ -21,5 +21,5 @@ def build_optimiser(
         step_size: Epochs.
         gamma: Factor.
     """
-    optimiser = Adam([p for p in parameters if p.requires_grad], lr=lr, weight_decay=weight_decay)
+    optimiser = Adam([p for p in parameters if p.requires_grad], lr=lr, weight_decay=weight_decay, fused=True)
     return optimiser, StepLR(optimiser, step_size=step_size, gamma=gamma)

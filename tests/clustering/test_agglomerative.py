@@ -28,7 +28,7 @@ def test_golden_partitions_of_every_camera(golden: dict[str, np.ndarray]) -> Non
         assert len(np.unique(labels)) == len(features) // 5
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 13), levels=st.integers(1, 6), data=st.data())
 def test_ties_go_to_the_lowest_smallest_members(
     seed: int, count: int, levels: int, data: st.DataObject

@@ -95,7 +95,7 @@ print(infomap_labels(knn(features, 6), 0.5).tolist())
 def test_faiss_is_loaded_before_infomap_and_both_work_in_one_process() -> None:
     # The other order crashes the interpreter, which only a fresh one can show.
     done = subprocess.run(
-        [sys.executable, "-c", IMPORTS_IN_ORDER], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", IMPORTS_IN_ORDER], capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str([0] * 6 + [1] * 6 + [2] * 6)

@@ -14,7 +14,7 @@ from calr_cli.errors import ConfigError
 
 FILES = sorted(Path(calr_cli.__file__).parent.rglob("presets/*.yaml"))
 HEADER = re.compile(
-    r"# Purpose:  .+\n# Before:   calr .+\n# Launch:   calr .+\n# Override: calr (.+)\ndata:\n", re.MULTILINE
+    r"# Purpose:  .+\n# Before:   .+\n# Launch:   calr .+\n# Override: calr (.+)\ndata:\n", re.MULTILINE
 )
 
 

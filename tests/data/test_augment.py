@@ -103,9 +103,9 @@ def reference_rectangles(height: int, width: int, count: int) -> list[tuple[int,
 
 
 def test_half_of_the_images_lose_a_rectangle_of_the_method_s_size() -> None:
-    height, width, count = 64, 32, 2000
+    height, width, count = 64, 32, 1200
     rectangles = erased_rectangles(height, width, count, replace(NOTHING, erasing_probability=0.5))
-    assert len(rectangles) / count == pytest.approx(0.5, abs=0.035)
+    assert len(rectangles) / count == pytest.approx(0.5, abs=0.045)
     y, x, h, w = np.array(rectangles).T
     # Exact but for the rounding of each side to a whole pixel.
     assert ((h + 0.5) * (w + 0.5) >= 0.02 * height * width).all()
@@ -113,14 +113,14 @@ def test_half_of_the_images_lose_a_rectangle_of_the_method_s_size() -> None:
     assert ((h + 0.5) / (w - 0.5) >= 0.3).all()
     assert ((h - 0.5) / (w + 0.5) <= 1 / 0.3).all()
     expected_h, expected_w = np.array(reference_rectangles(height, width, 5000)).T
-    assert (h * w).mean() == pytest.approx((expected_h * expected_w).mean(), rel=0.06)
-    assert (h / w).mean() == pytest.approx((expected_h / expected_w).mean(), rel=0.06)
+    assert (h * w).mean() == pytest.approx((expected_h * expected_w).mean(), rel=0.08)
+    assert (h / w).mean() == pytest.approx((expected_h / expected_w).mean(), rel=0.08)
     # Anywhere it fits, edges among it.
     assert y.min() == x.min() == 0
     assert (y + h).max() == height
     assert (x + w).max() == width
-    assert (y / (height - h)).mean() == pytest.approx(0.5, abs=0.04)
-    assert (x / (width - w)).mean() == pytest.approx(0.5, abs=0.04)
+    assert (y / (height - h)).mean() == pytest.approx(0.5, abs=0.05)
+    assert (x / (width - w)).mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_certain_erasing_and_one_that_never_fits() -> None:

@@ -42,7 +42,7 @@ def groups_of_passes(stream: np.ndarray, labels: np.ndarray, num_instances: int)
     return groups
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     images=members,
     num_instances=st.integers(1, 6),

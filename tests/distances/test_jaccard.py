@@ -20,7 +20,7 @@ def test_golden(golden: dict[str, np.ndarray], k1: int, k2: int) -> None:
     np.testing.assert_allclose(jaccard_distance(golden["features"], k1, k2), expected, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 26), k1=st.integers(1, 30), k2=st.integers(1, 9))
 def test_equals_the_oracle(seed: int, count: int, k1: int, k2: int) -> None:
     features = separated_features(seed, count, dimensions=4)
@@ -28,7 +28,7 @@ def test_equals_the_oracle(seed: int, count: int, k1: int, k2: int) -> None:
     np.testing.assert_allclose(jaccard_distance(features, k1, k2), expected, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**32), count=st.integers(2, 40), k1=st.integers(1, 20))
 def test_expanded_sets_equal_the_oracle(seed: int, count: int, k1: int) -> None:
     # Any ranking will do: far more awkward ones than features can make.

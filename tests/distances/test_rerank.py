@@ -23,7 +23,7 @@ def test_golden(golden: dict[str, np.ndarray]) -> None:
     np.testing.assert_allclose(metrics.cmc[:10], golden["rerank_cmc_top10"], atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     seed=st.integers(0, 2**32),
     queries=st.integers(1, 8),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from calr_cli.training import ClusterMemory
 from calr_cli.training.memory import UpdateMode
-from tests.support import oracles
+from tests.support import memory_oracle
 from tests.support.features import unit_features
 
 
@@ -57,7 +57,7 @@ def test_update_equals_going_image_by_image(
     centroids, features, labels = random_batch(seed, clusters, batch, levels)
     memory = ClusterMemory(centroids, momentum=momentum)
     memory.update(torch.from_numpy(features), torch.from_numpy(labels), mode)
-    expected = oracles.memory_update(centroids, features, labels.tolist(), momentum, mode)
+    expected = memory_oracle.memory_update(centroids, features, labels.tolist(), momentum, mode)
     np.testing.assert_allclose(memory.centroids, expected, atol=1e-12)
 
 
@@ -78,8 +78,8 @@ def test_hard_compares_with_the_row_before_the_batch() -> None:
 def test_momentum_is_the_share_of_the_old_row_and_order_counts() -> None:
     memory = ClusterMemory(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), momentum=0.1)
     memory.update(torch.tensor([[0.0, 2.0], [3.0, 0.0]]), torch.tensor([0, 0]))
-    first = oracles.unit(np.array([0.1, 0.9]))
-    second = oracles.unit(0.1 * first + np.array([0.9, 0]))
+    first = memory_oracle.unit(np.array([0.1, 0.9]))
+    second = memory_oracle.unit(0.1 * first + np.array([0.9, 0]))
     np.testing.assert_allclose(memory.centroids, [second, [0, 1]], atol=1e-6)
 
 
@@ -89,7 +89,7 @@ def test_loss_equals_the_oracle(seed: int, clusters: int, batch: int, zero: bool
     centroids, features, labels = random_batch(seed, clusters, batch)
     weights = np.zeros(clusters) if zero else np.random.default_rng(seed).integers(0, 3, clusters) / 2
     found = ClusterMemory(centroids, 0.05).loss(torch.from_numpy(features), torch.from_numpy(labels), weights)
-    expected = oracles.memory_loss(centroids, features, labels.tolist(), 0.05, weights.tolist())
+    expected = memory_oracle.memory_loss(centroids, features, labels.tolist(), 0.05, weights.tolist())
     assert found.item() == pytest.approx(expected, abs=1e-9)
 
 

@@ -12,6 +12,8 @@ from calr_cli.data.datasets.people import Colour, shade
 
 PANORAMA = (320, 176)  # pixels; every photograph shows a window of it
 HORIZON = 96
+_MARGIN = 0.14  # share of the width cut off on each side: a detector's box is tight
+_HAZE = 0.42  # share of one and the same grey in every place, so that a place does not outshine a person
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ def photograph(person: Image.Image, camera: Camera, where: float, rng: np.random
     foot = min(box[3], height) - height // 12
     picture.paste((0, 0, 0), (round(camera.light * 16), foot), shadow)
     picture.paste(person, mask=silhouette)
+    margin = round(width * _MARGIN)
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC, (margin, 0, width - margin, height))
     picture = picture.filter(ImageFilter.GaussianBlur(camera.blur * rng.uniform(0.8, 1.2)))
     return Image.fromarray(_expose(np.asarray(picture, np.float64) / 255, camera, rng))
 
@@ -131,7 +135,8 @@ def _draw_place(favourite: int, rng: np.random.Generator) -> Image.Image:
     for y in range(HORIZON + 8, height, 14):  # joints of the paving
         pen.line((0, y, width, y), shade(FLOORS[favourite], 0.85))
     grain = rng.normal(0, 5, (height, width, 1))
-    return Image.fromarray(np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8))
+    faded = (1 - _HAZE) * np.asarray(picture, np.float64) + _HAZE * 128
+    return Image.fromarray(np.clip(faded + grain, 0, 255).astype(np.uint8))
 
 
 def _windows(pen: ImageDraw.ImageDraw, x: int, colour: Colour) -> None:

@@ -21,11 +21,11 @@ IMAGE_SIZE = (64, 128)
 
 
 def make_synthetic(
-    root: Path, *, seed: int = 0, num_train_ids: int = 68, num_test_ids: int = 52, num_cameras: int = 4
+    root: Path, *, seed: int = 0, num_train_ids: int = 48, num_test_ids: int = 40, num_cameras: int = 4
 ) -> Path:
     """Draw the dataset into ``root / "Market-1501-v15.09.15"`` and return that folder.
 
-    Each identity is seen by two to four cameras, three to six times by each. The first image of each
+    Each identity is seen by two to four cameras, five to eight times by each. The first image of each
     test identity and camera is a query. The same arguments give the same bytes on the same machine.
     The folder appears whole or not at all.
 
@@ -65,10 +65,10 @@ def _shoot(
     """Write all images of one identity."""
     seen = int(rng.integers(2, min(4, len(cameras)) + 1))
     for camid in sorted(rng.choice(len(cameras), seen, replace=False).tolist()):
-        usual_place = float(rng.random())
+        usual_place = float(rng.normal(0.5, 0.08))
         usual_side = int(rng.integers(len(SIDES)))
         frame = int(rng.integers(1, 2000))
-        for shot in range(int(rng.integers(3, 7))):
+        for shot in range(int(rng.integers(5, 9))):
             # People mostly keep their direction while one camera sees them.
             side = usual_side if rng.random() < 0.65 else int(rng.integers(len(SIDES)))
             pose = Pose(
@@ -81,6 +81,6 @@ def _shoot(
             )
             split = "bounding_box_train" if not test else "bounding_box_test" if shot else "query"
             name = f"{pid:04d}_c{camid + 1}s1_{frame + 25 * shot:06d}_00.jpg"
-            where = min(max(usual_place + float(rng.normal(0, 0.12)), 0), 1)
+            where = min(max(usual_place + float(rng.normal(0, 0.02)), 0), 1)
             picture = photograph(draw_person(person, pose, IMAGE_SIZE), cameras[camid], where, rng)
             picture.save(folder / split / name, quality=90)
