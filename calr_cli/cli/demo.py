@@ -26,7 +26,6 @@ def demo(
     settings = resolve_settings("synthetic", None, set_ or (), flags).settings
 
     refuse_existing(output)
-    refuse_existing(output)
     from calr_cli.pipelines.build import choose_device
     from calr_cli.pipelines.demo import run_demo
 

@@ -77,10 +77,11 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The figures of all epochs so far."""
+        """The figures of all epochs so far; a last line cut short by a crash is left out."""
         if not self.metrics.exists():
             return []
-        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def keep_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replace the figures: a resumed run drops those of epochs that it does again."""
@@ -131,9 +132,12 @@ def open_run(path: Path, stage: str) -> RunFolder:
         raise CheckpointError(
             f"{path} is not a run folder: it has no config.yaml", "Give runs/DATASET/STAGE/NAME"
         )
-    environment = json.loads((path / "environment.json").read_text(encoding="utf-8"))
-    if environment["stage"] != stage:
-        raise CheckpointError(f"{path} is a run of train-{environment['stage']}, not of train-{stage}")
+    try:
+        begun = json.loads((path / "environment.json").read_text(encoding="utf-8"))["stage"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path}/environment.json is not as calr wrote it", "Start a new run") from None
+    if begun != stage:
+        raise CheckpointError(f"{path} is a run of train-{begun}, not of train-{stage}")
     if (run.model if stage == "inter" else run.local_labels).exists():
         raise CheckpointError(f"the run in {path} is finished: there is nothing to resume")
     return run

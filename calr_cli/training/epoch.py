@@ -114,6 +114,6 @@ def _checked(losses: list[Tensor], iteration: int) -> float:
         first = iteration + 1 - len(recent) + int((~recent.isfinite()).int().argmax()) + 1
         raise TrainingError(
             f"the loss is not a number at iteration {first}",
-            "Lower the learning rate (optimiser.lr) or raise memory.temperature, then resume the run",
+            "Start a new run with a lower optimiser.lr or a higher memory.temperature of this stage",
         )
     return float(recent.mean())

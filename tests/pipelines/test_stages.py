@@ -209,7 +209,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_its_last_epoch(tmp_
         inter={"optimiser": {"lr": 1e30}, "refinement": {"enabled": False}, "iters": 12}
     )
     with pytest.raises(
-        TrainingError, match=r"the loss is not a number at iteration \d+\. Lower the learning rate"
+        TrainingError, match=r"the loss is not a number at iteration \d+\. Start a new run with a lower"
     ):
         run_inter(settings, small_dataset(tmp_path / "data"), None, tmp_path / "run")
     assert not (tmp_path / "run" / "model.pth").exists()

@@ -176,7 +176,7 @@ def refusal(*args: Any, **options: Any) -> str:
     return str(line)
 
 
-HINT = "Lower the learning rate (optimiser.lr) or raise memory.temperature, then resume the run"
+HINT = "Start a new run with a lower optimiser.lr or a higher memory.temperature of this stage"
 
 
 def test_a_loss_that_is_not_a_number_names_its_iteration(fresh: Encoder, images: ImageSet) -> None:
