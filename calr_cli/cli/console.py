@@ -154,16 +154,17 @@ class Step:
         self.on_advance()
 
     def state(self) -> str:
-        """``350/700 images, 57 images/s, loss 1.234``."""
+        """``350/700 images, 57 images/s, loss 1.234``; a step without a unit has nothing to count."""
+        if not self.unit:
+            return "working"
         of = f"/{self._amount(self.total)}" if self.total else ""
         return ", ".join([f"{self._amount(self.done)}{of} {self._unit}".rstrip(), *self._details()])
 
     def summary(self) -> str:
         """``700 images in 12.3 s, 57 images/s, loss 1.234``."""
         seconds = perf_counter() - self.began
-        return ", ".join(
-            [f"{self._amount(self.done)} {self._unit}".rstrip() + f" in {seconds:.1f} s", *self._details()]
-        )
+        done = f"{self._amount(self.done)} {self._unit} " if self.unit else ""
+        return ", ".join([f"{done}in {seconds:.1f} s", *self._details()])
 
     @property
     def _unit(self) -> str:

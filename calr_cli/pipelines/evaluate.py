@@ -41,12 +41,13 @@ def evaluate(
         extract(encoder, gallery, title="gallery"),
     )
     truth = (query.pids, gallery.pids, query.camids, gallery.camids)
-    if rerank:
-        options = settings.evaluation.rerank
-        distmat = rerank_distance(q_features, g_features, options.k1, options.k2, options.lambda_value)
-        metrics = ranking_metrics(distmat, *truth)
-    else:
-        metrics = retrieval_metrics(q_features, g_features, *truth)
+    with reporter.progress("re-ranking" if rerank else "ranking", 0):
+        if rerank:
+            options = settings.evaluation.rerank
+            distmat = rerank_distance(q_features, g_features, options.k1, options.k2, options.lambda_value)
+            metrics = ranking_metrics(distmat, *truth)
+        else:
+            metrics = retrieval_metrics(q_features, g_features, *truth)
     return {
         "dataset": dataset.name,
         "mAP": 100 * metrics.mAP,

@@ -102,7 +102,8 @@ def train_inter(
         began = perf_counter()
         features: FloatArray = extract(encoder, images)
         extracted = perf_counter()
-        labels = label_epoch(settings, features, images.camids, local_labels, epoch)
+        with reporter.progress("clustering and refinement", 0):
+            labels = label_epoch(settings, features, images.camids, local_labels, epoch)
         _check_clusters(labels, reporter)
         memory = build_memory(inter.memory, cluster_centroids(features, labels.refined_labels), device)
         weighted = inter.weights.mode == "entropy" and epoch >= inter.weights.start_epoch

@@ -52,13 +52,13 @@ def train_intra(
     """
     labels = np.empty(len(dataset.train), np.int64)
     cameras = np.unique(dataset.train.camids)
-    for camid in cameras:
+    for number, camid in enumerate(cameras, start=1):
         members = np.flatnonzero(dataset.train.camids == camid)
         images = dataset.train.subset(members)
         folder = run.path / f"cam{camid}"
         finished = folder / "local_labels.csv"
         if not finished.exists():
-            reporter.stage(f"camera {camid} of {len(cameras)}: {len(images)} images")
+            reporter.stage(f"camera {camid} ({number} of {len(cameras)}): {len(images)} images")
             write_local_labels(
                 finished, images, _train_camera(settings, dataset, images, run, folder, device, reporter)
             )
@@ -111,9 +111,10 @@ def _train_camera(
         began = perf_counter()
         features: FloatArray = extract(encoder, images)
         extracted = perf_counter()
-        distances = jaccard_distance(features, intra.clustering.k1, intra.clustering.k2)
-        labels = agglomerative_labels(distances, num_clusters)
-        score = silhouette(distances, labels)
+        with reporter.progress(f"camera {camid}: clustering", 0):
+            distances = jaccard_distance(features, intra.clustering.k1, intra.clustering.k2)
+            labels = agglomerative_labels(distances, num_clusters)
+            score = silhouette(distances, labels)
         if score >= best:  # of equally good epochs the later one: its features saw more training
             best, best_labels = score, labels
             save_model(folder / "model.pth", encoder, model_card(settings, dataset, "intra", epoch))

@@ -77,7 +77,7 @@ def test_steps_in_words() -> None:
     step = Step("downloading", 14_200_000, "bytes")
     step.advance(7_100_000)
     assert step.state().startswith("7.1/14.2 MB, ")
-    assert Step("clustering", 0, "").state() == "0"
+    assert Step("clustering", 0, "").state() == "working"
 
 
 def test_header_only_where_the_kind_of_row_changes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from calr_cli.data.local_labels import read_local_labels
 from calr_cli.data.prepared import load_dataset
@@ -146,5 +147,9 @@ def test_ctrl_c_in_stage_2(calr: Calr, veri: str, folder: Path) -> None:
 @pytest.mark.gpu
 def test_the_three_lines_on_a_gpu(calr: Calr, veri_root: Path) -> None:
     assert calr("prepare-data", "--root", veri_root).exit_code == 0
+    answer = calr("train-inter", "-d", "veri", "--gpus", "0,1,2,3")  # as it stands in the README
+    assert answer.exit_code == 1
+    count = torch.cuda.device_count()
+    assert ("one device at a time for now" if count > 3 else "CUDA devices here: 0") in answer.errors[0]
     assert calr("train-inter", "-d", "veri", "--gpus", "0", *THREE_LINES).exit_code == 0
     assert calr("evaluate", "--resume", "model.pth", "--gpus", "0").exit_code == 0
