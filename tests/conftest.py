@@ -9,9 +9,13 @@ import pytest
 import torch
 from hypothesis import settings
 
+from calr_cli.allocation import keep_freed_memory
+
 # A shared machine is slow now and then; how long a test takes is not what these tests are about.
 settings.register_profile("calr", deadline=None, derandomize=True)
 settings.load_profile("calr")
+
+keep_freed_memory()  # as the command line does: trainings are a good part of the tests' time
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).resolve().parents[2] / "shared"

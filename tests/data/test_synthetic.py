@@ -193,7 +193,7 @@ def test_untrained_network_sees_the_camera_first(tmp_path: Path, seed: int) -> N
     right_inside = (train_keys[inside, 0] == train_keys[:, 0]).mean()
     right_across = (train_keys[across, 0] == train_keys[:, 0]).mean()
     assert right_inside >= 0.35  # local labels start from something, ...
-    assert right_inside >= 1.5 * right_across  # ... more than global labels do
+    assert right_inside >= right_across + 0.1  # ... more than global labels do
 
     precisions = []
     for scores, (pid, camera) in zip(query @ gallery.T, query_keys, strict=True):
