@@ -93,7 +93,8 @@ def test_own_images_without_identities_train_and_cannot_be_evaluated(
 
 def interrupted(command: list[str], folder: Path, when: str) -> str:
     """The resume line of a command that got Ctrl-C as soon as a file ``when`` had content."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
+    # Where tests run in the background, the signal is ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         [sys.executable, "-m", "calr_cli", *command],
         cwd=folder,
