@@ -1,12 +1,50 @@
-"""Keeping freed memory, so that the next batch does not ask the kernel for it again."""
+"""Memory: how much there is, what may not fit, and keeping what was freed."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
+
+import psutil
+
+from calr_cli.errors import MemoryLimitError
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+
+def available_memory() -> int:
+    """Bytes that can be taken now: what the machine has free, and no more than a container may use."""
+    free = int(psutil.virtual_memory().available)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            left = int((_CONTROL_GROUP / limit).read_text()) - int((_CONTROL_GROUP / used).read_text())
+        except (OSError, ValueError):  # no such version of control groups, or "max"
+            continue
+        free = min(free, max(left, 0))
+    return free
+
+
+def gigabytes(size: float) -> str:
+    """A number of bytes for people: ``1.3 GB``."""
+    return f"{size / 1e9:.1f} GB" if size >= 5e7 else f"{size / 1e6:.1f} MB"
+
+
+def require_memory(needed: int, limit: int | None, what: str, remedy: str) -> None:
+    """Nothing, if ``needed`` bytes are within ``limit`` (None: there is none).
+
+    Raises:
+        MemoryLimitError: They are not.
+    """
+    if limit is not None and needed > limit:
+        raise MemoryLimitError(
+            f"{what} would take {gigabytes(needed)}, and {gigabytes(limit)} may be used", remedy
+        )
 
 
 def keep_freed_memory() -> None:

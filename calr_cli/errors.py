@@ -43,3 +43,7 @@ class CheckpointError(CalrError):
 
 class TrainingError(CalrError):
     """Training that cannot go on: no clusters, one giant cluster, a loss that is not a number."""
+
+
+class MemoryLimitError(CalrError):
+    """A step that needs more memory than it may take."""

@@ -104,11 +104,22 @@ class RetrievalMetrics:
         mAP: Mean average precision in 0..1, scikit-learn's non-interpolated definition.
         cmc: (R,) cumulative match curve in 0..1; ``cmc[r - 1]`` is Rank-r.
         num_queries: Queries counted, those with at least one match.
+        mINP: Mean inverse negative penalty in 0..1: the share of matches among the images up to the
+            farthest match.
+        average_precision: (Q,) average precision of every query, NaN where it has no match.
+        first_match: (Q,) images ranked before each query's first match, -1 where it has none.
     """
 
     mAP: float  # noqa: N815 - the field writes it so
     cmc: npt.NDArray[np.float64]
     num_queries: int
+    mINP: float  # noqa: N815 - the field writes it so
+    average_precision: npt.NDArray[np.float64]
+    first_match: IntArray
+
+    def __post_init__(self) -> None:
+        assert self.average_precision.shape == self.first_match.shape
+        assert self.num_queries == np.count_nonzero(self.first_match >= 0)
 
     def rank(self, r: int) -> float:
         """Rank-r in 0..1; a gallery smaller than ``r`` answers with its last rank."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,10 @@ from calr_cli.allocation import keep_freed_memory
 # A shared machine is slow now and then; how long a test takes is not what these tests are about.
 settings.register_profile("calr", deadline=None, derandomize=True)
 settings.load_profile("calr")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side: a thread each, in their commands too
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 keep_freed_memory()  # as the command line does: trainings are a good part of the tests' time
 

@@ -54,5 +54,14 @@ def test_broken_invariants_do_not_travel() -> None:
 
 
 def test_rank_counts_from_1_and_stops_at_the_last() -> None:
-    metrics = RetrievalMetrics(0.5, np.array([0.2, 0.4, 0.9]), 10)
+    metrics = RetrievalMetrics(0.5, np.array([0.2, 0.4, 0.9]), 1, 0.3, np.array([0.5]), np.array([0]))
     assert [metrics.rank(r) for r in (1, 2, 3, 10)] == [0.2, 0.4, 0.9, 0.9]
+
+
+def test_metrics_of_every_query_agree_with_their_count() -> None:
+    cmc, precisions = np.array([1.0]), np.array([0.5, np.nan])
+    RetrievalMetrics(0.5, cmc, 1, 0.3, precisions, np.array([0, -1]))
+    with pytest.raises(AssertionError):
+        RetrievalMetrics(0.5, cmc, 2, 0.3, precisions, np.array([0, -1]))
+    with pytest.raises(AssertionError):
+        RetrievalMetrics(0.5, cmc, 1, 0.3, precisions, np.array([0]))

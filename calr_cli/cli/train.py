@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from calr_cli.cli import options
@@ -38,16 +40,22 @@ def train(
         return
     from calr_cli.pipelines.run_dir import create_run
 
+    refined = start.settings.inter.refinement.enabled
     runs = {
         stage: create_run(start.settings, stage, start.device, output and output / stage)
-        for stage in ("intra", "inter")
+        for stage in (("intra", "inter") if refined else ("inter",))
     }
-    intra = run_intra_first(start, runs["intra"], runs["inter"], context.params, reporter)
-    labels = runs["intra"].local_labels if start.settings.inter.refinement.enabled else None
-    inter = run_inter(start, runs["inter"], labels, context.params, reporter)
-    if json:
-        print_json({"intra": intra, "inter": inter})
+    summary: dict[str, Any] = {}
+    if refined:
+        summary["intra"] = run_intra_first(start, runs["intra"], runs["inter"], context.params, reporter)
     else:
-        show_intra(intra)
-        show_inter(inter)
+        reporter.note("inter.refinement.enabled = false: nothing uses local labels, stage 1 is left out")
+    labels = runs["intra"].local_labels if refined else None
+    summary["inter"] = run_inter(start, runs["inter"], labels, context.params, reporter)
+    if json:
+        print_json(summary)
+    else:
+        if refined:
+            show_intra(summary["intra"])
+        show_inter(summary["inter"])
     reporter.note(f"next: calr evaluate --resume {runs['inter'].model}")

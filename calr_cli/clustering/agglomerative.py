@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from sklearn.metrics import silhouette_score
 
+from calr_cli.clustering.sparse_linkage import sparse_linkage, sparse_silhouette
 from calr_cli.types import IntArray
 
+DENSE_BOUND = 4_000
+"""Images up to which dense distances are no slower than sparse similarities, and small (0.2 GB)."""
 
-def agglomerative_labels(distmat: npt.ArrayLike, num_clusters: int) -> IntArray:
-    """Average-linkage agglomerative clustering of a distance matrix; every image gets a cluster.
+
+def agglomerative_labels(distmat: npt.ArrayLike | sparse.sparray, num_clusters: int) -> IntArray:
+    """Average-linkage agglomerative clustering; every image gets a cluster.
 
     Merges the nearest two clusters until ``num_clusters`` are left. Of equally near pairs, the one
     with the lowest smallest members merges first, so the partition is defined also where many
     distances are exactly 1.
 
     Args:
-        distmat: (N, N) symmetric distances.
+        distmat: Dense, (N, N) symmetric distances. Or a SciPy sparse array of (N, N) symmetric
+            SIMILARITIES in 0..1, both triangles stored, the diagonal not: the distance of two images is
+            1 - similarity, and exactly 1 where nothing is stored.
         num_clusters: Clusters to make, 1..N.
 
     Returns:
@@ -29,13 +38,25 @@ def agglomerative_labels(distmat: npt.ArrayLike, num_clusters: int) -> IntArray:
     >>> agglomerative_labels([[0, 1, 9], [1, 0, 9], [9, 9, 0]], 2).tolist()
     [0, 0, 1]
     """
+    array = _as_similarities(distmat) if sparse.issparse(distmat) else np.asarray(distmat)
+    count = array.shape[0]
+    if not 1 <= num_clusters <= count:
+        raise ValueError(f"num_clusters is {num_clusters}, expected 1..{count}")
+    linkage = sparse_linkage if sparse.issparse(distmat) else _dense_linkage
+    return linkage(array, num_clusters)
+
+
+def _as_similarities(array: sparse.sparray) -> sparse.csr_array:
+    similarities = sparse.csr_array(array)  # copies nothing that is in this form already
+    return similarities if similarities.dtype.kind == "f" else similarities.astype(np.float32)
+
+
+def _dense_linkage(distances: npt.NDArray[Any], num_clusters: int) -> IntArray:
     # Sums over the pairs of two clusters, not their averages: sums of float32 distances are exact in
     # float64, so that equal averages compare equal. A cluster lives in the row of its smallest member,
     # so "first in the matrix" is the tie rule.
-    sums = np.asarray(distmat).astype(np.float64)
+    sums = distances.astype(np.float64)
     count = len(sums)
-    if not 1 <= num_clusters <= count:
-        raise ValueError(f"num_clusters is {num_clusters}, expected 1..{count}")
     np.fill_diagonal(sums, np.inf)
     sizes = np.ones(count)
     owner = np.arange(count)
@@ -55,9 +76,9 @@ def agglomerative_labels(distmat: npt.ArrayLike, num_clusters: int) -> IntArray:
         merged = sums[first] / (sizes[first] * sizes)
 
         stale = np.flatnonzero(alive & ((nearest == first) | (nearest == second)))
-        distances = sums[stale] / (sizes[stale, None] * sizes)
-        nearest[stale] = distances.argmin(axis=1)
-        nearest_distance[stale] = distances.min(axis=1)
+        averages = sums[stale] / (sizes[stale, None] * sizes)
+        nearest[stale] = averages.argmin(axis=1)
+        nearest_distance[stale] = averages.min(axis=1)
         nearest[first] = merged.argmin()
         nearest_distance[first] = merged[nearest[first]]
         # Average linkage never brings a cluster nearer than both its parts were, but it can tie.
@@ -66,15 +87,19 @@ def agglomerative_labels(distmat: npt.ArrayLike, num_clusters: int) -> IntArray:
     return np.unique(owner, return_inverse=True)[1].astype(np.int64)
 
 
-def silhouette(distmat: npt.NDArray[np.float32], labels: IntArray) -> float:
+def silhouette(distances: npt.NDArray[np.float32] | sparse.sparray, labels: IntArray) -> float:
     """Mean silhouette of a clustering in -1..1: label-free quality; singletons count 0.
 
     A partition of one cluster, or of singletons only, has no silhouette and counts 0.
 
     Args:
-        distmat: (N, N) distances with diagonal exactly 0.
+        distances: Dense, (N, N) distances with diagonal exactly 0; or sparse similarities, as
+            ``agglomerative_labels`` takes them.
         labels: (N,) cluster labels.
     """
-    if not 1 < len(np.unique(labels)) < len(labels):
+    classes, labels = np.unique(labels, return_inverse=True)
+    if not 1 < len(classes) < len(labels):
         return 0.0
-    return float(silhouette_score(distmat, labels, metric="precomputed"))
+    if sparse.issparse(distances):
+        return sparse_silhouette(_as_similarities(distances), labels)
+    return float(silhouette_score(distances, labels, metric="precomputed"))

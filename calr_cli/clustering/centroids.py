@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
 from calr_cli.types import OUTLIER, FloatArray, IntArray
 
@@ -18,8 +19,12 @@ def cluster_centroids(features: FloatArray, labels: IntArray) -> FloatArray:
         (K, D) float32 unit rows.
     """
     kept = labels != OUTLIER
-    sums = np.zeros((int(labels.max(initial=OUTLIER)) + 1, features.shape[1]), np.float64)
-    np.add.at(sums, labels[kept], features[kept])
+    clusters = int(labels.max(initial=OUTLIER)) + 1
+    members = sparse.csr_array(
+        (np.ones(kept.sum(), np.float32), (labels[kept], np.flatnonzero(kept))),
+        shape=(clusters, len(labels)),
+    )
+    sums = members @ features
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)  # of the sum: the mean's does not matter
     centroids: FloatArray = (sums / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     return centroids

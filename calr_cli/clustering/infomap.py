@@ -5,11 +5,18 @@ from __future__ import annotations
 # FAISS has to be loaded before Infomap: in the other order the interpreter crashes.
 import calr_cli.distances.knn  # noqa: F401  isort: skip
 
-import infomap
 import numpy as np
 import numpy.typing as npt
 
+from calr_cli.errors import ConfigError
 from calr_cli.types import OUTLIER, IntArray, Neighbours
+
+try:
+    import infomap
+except ImportError:  # its licence is not everybody's: the other clustering does without it
+    HAS_INFOMAP = False
+else:
+    HAS_INFOMAP = True
 
 
 def infomap_labels(
@@ -25,7 +32,15 @@ def infomap_labels(
 
     Returns:
         (N,) labels: 0..K-1, or ``OUTLIER`` for isolates and members of small clusters.
+
+    Raises:
+        ConfigError: Infomap is not installed.
     """
+    if not HAS_INFOMAP:
+        raise ConfigError(
+            "Infomap is not installed",
+            "Install infomap, or cluster with --set inter.clustering.method=dbscan",
+        )
     count = len(neighbours.indices)
     labels = np.full(count, OUTLIER, np.int64)
     linked = links(neighbours, min_similarity)

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 
 def setting(default: Any, meaning: str, **limits: float) -> Any:
-    """A setting with its default, its meaning (unit and source in it) and its limits (ge, gt, le)."""
+    """A setting with its default, its meaning (unit and source in it) and its limits (ge, gt, le, lt)."""
     return Field(default=default, description=meaning, **limits)  # type: ignore[call-overload]
 
 
@@ -138,13 +138,22 @@ class Intra(Section):
 
 
 class InterClustering(Section):
-    """Clusters over all cameras: two-level Infomap on the nearest neighbours."""
+    """Clusters over all cameras: two-level Infomap on the nearest neighbours, or DBSCAN."""
 
+    method: Literal["infomap", "dbscan"] = setting(
+        "infomap", "Infomap on links to neighbours, or DBSCAN on Jaccard distances [release]"
+    )
     k: int = setting(15, "nearest images linked to an image, itself counted [release]", ge=2)
     min_similarity: float = setting(
         0.5, "smallest inner product of two features that makes a link [release]", ge=0, le=1
     )
-    min_cluster_size: int = setting(5, "images; smaller clusters become outliers [release]", ge=1)
+    min_cluster_size: int = setting(5, "images; smaller Infomap clusters become outliers [release]", ge=1)
+    eps: float = setting(0.6, "largest Jaccard distance of DBSCAN's neighbours [field]", gt=0, lt=1)
+    min_samples: int = setting(
+        4, "images within eps, itself counted, that make one a core of DBSCAN [field]", ge=1
+    )
+    k1: int = setting(30, "nearest images that make a reciprocal set, for DBSCAN [field]", ge=1)
+    k2: K2 = setting(6, "nearest images whose sets are averaged, for DBSCAN; not above k1 [field]", ge=1)
 
 
 class Refinement(Section):
@@ -208,6 +217,18 @@ class Rerank(Section):
     lambda_value: float = setting(0.3, "share of the original distance [field]", ge=0, le=1)
 
 
+class Search(Section):
+    """How nearest neighbours are found."""
+
+    backend: Literal["auto", "faiss", "torch"] = setting(
+        "auto",
+        "library that searches; auto: FAISS where it is installed and fits the device, else torch [ours]",
+    )
+    approximate_above: int | None = setting(
+        None, "images; a larger set is searched approximately, by FAISS's IVF; null: never [ours]", ge=1
+    )
+
+
 class Evaluation(Section):
     """Extraction of features (in training too) and retrieval."""
 
@@ -219,7 +240,11 @@ class Settings(Section):
     """Everything that one run is told."""
 
     seed: int = setting(1, "start of every random number [field]", ge=0, le=2**32 - 1)
+    memory_limit_gb: float | None = setting(
+        None, "GB that one step may take on top of the features; null: what the machine has free [ours]", gt=0
+    )
     data: Data = Data()
+    search: Search = Search()
     model: Model = Model()
     augment: Augment = Augment()
     intra: Intra = Intra()

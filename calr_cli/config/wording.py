@@ -55,8 +55,9 @@ def range_words(field: FieldInfo) -> str:
         return ", ".join(options)
     limits: dict[str, Any] = {}
     for limit in field.metadata:
-        limits |= {name: getattr(limit, name) for name in ("gt", "ge", "le") if hasattr(limit, name)}
-    words = {"gt": "above {}", "ge": "from {}", "le": "to {}" if "ge" in limits else "at most {}"}
+        limits |= {name: getattr(limit, name) for name in ("gt", "ge", "le", "lt") if hasattr(limit, name)}
+    at_most = "to {}" if "ge" in limits else "at most {}"
+    words = {"gt": "above {}", "ge": "from {}", "le": at_most, "lt": "below {}"}
     joint = " " if "ge" in limits else ", "
     return joint.join(words[name].format(limits[name]) for name in words if name in limits)
 

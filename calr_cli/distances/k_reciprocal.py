@@ -6,16 +6,27 @@ the arithmetic of the released CALR program.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import sparse
 
-from calr_cli.types import IntArray
+from calr_cli.types import FloatArray, IntArray
 
 PairDistances = Callable[[IntArray, IntArray], npt.NDArray[np.float64]]
 """Distances of the pairs (rows[n], columns[n])."""
+
+Result = TypeVar("Result")
+
+_BLOCK_ENTRIES = 2**20
+ENTRY_BYTES = 8
+"""Of a stored pair: a float32 value and an int32 column."""
 
 
 def half_size(k1: int) -> int:
@@ -27,10 +38,9 @@ def membership(ranking: IntArray, k: int) -> sparse.csr_array:
     """(N, N) matrix of 0 and 1: which images are among the first ``k`` of each image's ranking."""
     count = len(ranking)
     k = min(k, ranking.shape[1])
-    columns = np.ascontiguousarray(ranking[:, :k]).ravel()
-    return sparse.csr_array(
-        (np.ones(len(columns), np.int32), columns, np.arange(0, len(columns) + 1, k)), shape=(count, count)
-    )
+    columns = ranking[:, :k].astype(np.int32).ravel()  # half the memory to read of SciPy's default
+    starts = np.arange(0, len(columns) + 1, k, dtype=np.int32)
+    return sparse.csr_array((np.ones(len(columns), np.int32), columns, starts), shape=(count, count))
 
 
 def reciprocal_sets(ranking: IntArray, k: int) -> sparse.csr_array:
@@ -71,7 +81,7 @@ def encode(sets: sparse.csr_array, distances: PairDistances, ranking: IntArray, 
     The weights of a row are the softmax of minus the distances to the members of its set.
 
     Returns:
-        (N, N) sparse float64 rows that sum to 1.
+        (N, N) sparse float32 rows that sum to 1, columns in order.
     """
     rows = np.repeat(np.arange(sets.shape[0]), np.diff(sets.indptr))
     weights = np.exp(-distances(rows, sets.indices.astype(np.int64)))
@@ -80,22 +90,74 @@ def encode(sets: sparse.csr_array, distances: PairDistances, ranking: IntArray, 
     if k2 > 1:
         nearest = membership(ranking, k2)
         encoding = (nearest @ encoding) / min(k2, ranking.shape[1])
-    return encoding.tocsr()
+    encoding = encoding.astype(np.float32)
+    encoding.eliminate_zeros()  # of images so far away that their weight is nothing
+    encoding.sort_indices()
+    return encoding
 
 
-def jaccard_of_encodings(left: sparse.csr_array, right: sparse.csr_array) -> npt.NDArray[np.float32]:
-    """(L, R) Jaccard distances 1 - m / (2 - m), m the sum of element-wise minima of two rows.
+def blocks_of_minima(
+    left: sparse.csr_array, columns: sparse.csr_array, then: Callable[[slice, FloatArray], Result]
+) -> Iterator[Result]:
+    """What ``then(rows, minima)`` makes of each block of rows of ``left``, in order.
 
-    Goes column by column over the images that both sides weigh: pairs that share no neighbour are
-    never touched and keep distance 1.
+    ``minima`` (rows, R) is the sum of element-wise minima of each of these rows and every row of another
+    encoding: only pairs that weigh a common image are computed. ``then`` runs in several threads at a
+    time, and the matrix is its own to change.
+
+    Args:
+        left: (L, C) encoding.
+        columns: (C, R) the other encoding, transposed.
+        then: Makes what is needed of a block.
     """
-    minima = np.zeros((left.shape[0], right.shape[0]), np.float32)
-    left, right = left.tocsc(), right.tocsc()
-    for column in range(left.shape[1]):
-        a = slice(left.indptr[column], left.indptr[column + 1])
-        b = slice(right.indptr[column], right.indptr[column + 1])
-        if a.start < a.stop and b.start < b.stop:
-            shared = np.minimum.outer(left.data[a], right.data[b])
-            minima[np.ix_(left.indices[a], right.indices[b])] += shared
-    distances: npt.NDArray[np.float32] = 1 - minima / (2 - minima)
-    return distances
+
+    def block(start: int, stop: int) -> Result:
+        return then(slice(start, stop), _dense_rows(left, columns, start, stop))
+
+    return _in_threads(_blocks_of_equal_work(left, columns), block)
+
+
+def count_pairs(encoding: sparse.csr_array) -> int:
+    """How many ordered pairs of images share a neighbour, each image with itself counted."""
+    pattern = encoding.astype(bool)
+    columns = pattern.T.tocsr()
+
+    def block(start: int, stop: int) -> int:
+        return int(np.count_nonzero(_dense_rows(pattern, columns, start, stop)))
+
+    return sum(_in_threads(_blocks_of_equal_work(pattern, columns), block))
+
+
+def _dense_rows(left: sparse.csr_array, columns: sparse.csr_array, start: int, stop: int) -> npt.NDArray[Any]:
+    """Sums of minima of rows of ``left`` and the other encoding; of truth values, whether any is shared."""
+    entries = slice(left.indptr[start], left.indptr[stop])
+    shared = columns[left.indices[entries]]  # for every weight of ours, all that the others give it
+    if shared.dtype != bool:
+        shared.data = np.minimum(shared.data, np.repeat(left.data[entries], np.diff(shared.indptr)))
+    starts = shared.indptr[left.indptr[start : stop + 1] - entries.start]
+    summed = sparse.csr_array((shared.data, shared.indices, starts), shape=(stop - start, columns.shape[1]))
+    result: npt.NDArray[Any] = summed.toarray()  # several weights of one pair are added
+    return result
+
+
+def _blocks_of_equal_work(left: sparse.csr_array, columns: sparse.csr_array) -> list[tuple[int, int]]:
+    """Ranges of rows with about as many entries of ``columns`` to visit and of a dense result to fill."""
+    sizes = np.diff(columns.indptr).astype(np.float64)
+    visited = np.concatenate([[0.0], np.cumsum(sizes[left.indices])])[left.indptr]
+    work = visited + columns.shape[1] * np.arange(len(visited), dtype=np.float64)
+    cuts = np.searchsorted(work, np.arange(_BLOCK_ENTRIES, work[-1], _BLOCK_ENTRIES))
+    cuts = np.unique([0, *cuts, left.shape[0]])
+    return [(int(start), int(stop)) for start, stop in itertools.pairwise(cuts)]
+
+
+def _in_threads(blocks: list[tuple[int, int]], work: Callable[[int, int], Result]) -> Iterator[Result]:
+    """Results in order; only a few blocks are under way or waiting at any time."""
+    threads = torch.get_num_threads()
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for start, stop in blocks:
+            waiting.append(pool.submit(work, start, stop))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

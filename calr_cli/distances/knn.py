@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from calr_cli.errors import DataError
+from calr_cli.errors import ConfigError, DataError
 from calr_cli.types import FloatArray, IntArray, Neighbours
 
 try:
@@ -18,7 +20,13 @@ else:
 
 Features = npt.ArrayLike | torch.Tensor
 
-_BLOCK_BYTES = 64 * 2**20
+Backend = Literal["auto", "faiss", "torch"]
+
+BLOCK_BYTES = 256 * 2**20
+"""Scratch memory of one block of products: blocks of few rows spend their time arranging the other factor."""
+
+_CPU = torch.device("cpu")
+_RECALL_QUERIES = 1000
 
 
 def as_features(features: Features) -> FloatArray:
@@ -32,28 +40,62 @@ def as_features(features: Features) -> FloatArray:
     array = np.ascontiguousarray(features, dtype=np.float32)
     if array.ndim != 2:
         raise DataError(f"features have shape {array.shape}, expected (images, dimensions)")
-    finite = np.isfinite(array).all(axis=1)
-    if not finite.all():
-        raise DataError(
-            f"the features of image {int(np.argmin(finite))} are not all finite numbers",
-            "Lower the learning rate or check the weights that the features were made with",
-        )
+    # The sum of a row is finite only if its values are: one pass without a matrix of truth values.
+    finite = np.isfinite(np.einsum("nd->n", array))
+    for row in np.flatnonzero(~finite):  # a sum can overflow where no value does
+        if not np.isfinite(array[row]).all():
+            raise DataError(
+                f"the features of image {row} are not all finite numbers",
+                "Lower the learning rate or check the weights that the features were made with",
+            )
     return array
 
 
-def knn(features: Features, k: int) -> Neighbours:
+def choose_backend(backend: Backend = "auto", device: torch.device = _CPU) -> str:
+    """What searches: ``faiss-gpu``, ``faiss-cpu`` or ``torch``.
+
+    ``auto`` takes FAISS where it is installed, on a CUDA device only if FAISS can use GPUs, else torch.
+
+    Raises:
+        ConfigError: FAISS is asked for and is not installed.
+    """
+    if backend == "faiss" and not HAS_FAISS:
+        raise ConfigError("FAISS is asked for and not installed", "Install faiss-cpu, or take torch")
+    if backend == "torch" or not HAS_FAISS:
+        return "torch"
+    if device.type != "cuda":
+        return "faiss-cpu"
+    if faiss.get_num_gpus():
+        return "faiss-gpu"
+    return "torch" if backend == "auto" else "faiss-cpu"
+
+
+def knn(
+    features: Features,
+    k: int,
+    *,
+    backend: Backend = "auto",
+    device: torch.device = _CPU,
+    block_bytes: int = BLOCK_BYTES,
+) -> Neighbours:
     """The k rows of ``features`` with the largest inner product with each row, itself counted.
 
-    Searches with FAISS where it is installed, else with blocked torch products. Candidates of equal
-    similarity come in index order; only those whose similarities differ by rounding (less than
-    1e-6) may change places between the two.
+    Candidates of equal similarity come in index order, whichever library searches; only those whose
+    similarities differ by rounding (less than 1e-6) may change places between two of them.
 
     Args:
         features: (N, D) unit rows.
         k: Neighbours per row, cut to N.
+        backend: See `choose_backend`.
+        device: Where the products are made.
+        block_bytes: Scratch memory of the torch search.
 
     Returns:
         Neighbours with (N, min(k, N)) indices and similarities, most similar first.
+
+    Raises:
+        ConfigError: FAISS is asked for and is not installed.
+        DataError: A feature that is not a finite number.
 
     >>> knn([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], k=2).indices.tolist()
     [[0, 1], [1, 2], [2, 1]]
@@ -62,44 +104,97 @@ def knn(features: Features, k: int) -> Neighbours:
     k = min(k, len(array))
     if k < 1:
         return Neighbours(np.empty((len(array), 0), np.int64), np.empty((len(array), 0), np.float32))
-    if HAS_FAISS:
-        indices, similarities = _search_faiss(array, k)
+    fetched = min(k + 1, len(array))  # one more, to see whether the cut goes through equals
+    chosen = choose_backend(backend, device)
+    if chosen == "torch":
+        indices, similarities = _search_torch(array, fetched, device, block_bytes)
+    elif chosen == "faiss-gpu":
+        similarities, indices = faiss.knn_gpu(
+            faiss.StandardGpuResources(), array, array, fetched, metric=faiss.METRIC_INNER_PRODUCT
+        )
     else:
-        indices, similarities = search_blocks(array, array, k)
+        similarities, indices = faiss.knn(array, array, fetched, metric=faiss.METRIC_INNER_PRODUCT)
+    cut_through = np.zeros(len(array), bool)
+    if fetched > k:
+        cut_through = similarities[:, k - 1] == similarities[:, k]
+    indices, similarities = indices[:, :k].astype(np.int64), similarities[:, :k].copy()
+    if cut_through.any():  # which of the equals were taken is up to the library: search again, by our rule
+        indices[cut_through], similarities[cut_through] = search_by_rule(
+            array[cut_through], array, k, device, block_bytes
+        )
+    return _in_order(indices, similarities)
+
+
+def approximate_knn(features: Features, k: int) -> tuple[Neighbours, float]:
+    """`knn` by an inverted-file index of FAISS, and its recall: for half a million images and more.
+
+    Returns:
+        Neighbours as by `knn`, some of them missed, and the share of true neighbours found for 1,000 rows.
+
+    Raises:
+        ConfigError: FAISS is not installed.
+        DataError: A feature that is not a finite number.
+    """
+    if not HAS_FAISS:
+        raise ConfigError("an approximate search needs FAISS, which is not installed", "Install faiss-cpu")
+    array = as_features(features)
+    k = min(k, len(array))
+    lists = max(1, round(4 * len(array) ** 0.5))
+    index: Any = faiss.index_factory(array.shape[1], f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+    faiss.ParameterSpace().set_index_parameter(index, "nprobe", max(1, lists // 32))
+    index.cp.seed = 0
+    index.cp.max_points_per_centroid = 64
+    index.train(array)
+    index.add(array)
+    similarities, indices = index.search(array, k)
+    # A list that runs out answers -1: the image itself, which is always its own neighbour, stands there.
+    missing = indices < 0
+    indices[missing] = np.nonzero(missing)[0]
+    similarities[missing] = 1.0
+    tested = np.linspace(0, len(array) - 1, min(_RECALL_QUERIES, len(array))).astype(np.int64)
+    exact, _ = search_by_rule(array[tested], array, k)
+    found = [len(np.intersect1d(one, other)) for one, other in zip(exact, indices[tested], strict=True)]
+    return _in_order(indices.astype(np.int64), similarities), sum(found) / exact.size
+
+
+def _in_order(indices: IntArray, similarities: FloatArray) -> Neighbours:
     order = np.lexsort((indices, -similarities), axis=1)
     return Neighbours(
         np.take_along_axis(indices, order, axis=1), np.take_along_axis(similarities, order, axis=1)
     )
 
 
-def _search_faiss(array: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
-    index = faiss.IndexFlatIP(array.shape[1])
-    index.add(array)
-    similarities, indices = index.search(array, min(k + 1, len(array)))
-    # Which of several equals make the cut is up to FAISS; those rows are searched by our own rule.
-    cut_through = (
-        similarities[:, k - 1] == similarities[:, -1] if k < len(array) else np.zeros(len(array), bool)
-    )
-    indices, similarities = indices[:, :k].astype(np.int64), similarities[:, :k]
-    if cut_through.any():
-        indices[cut_through], similarities[cut_through] = search_blocks(array[cut_through], array, k)
+def _search_torch(
+    array: FloatArray, k: int, device: torch.device, block_bytes: int
+) -> tuple[IntArray, FloatArray]:
+    everything = torch.from_numpy(array).to(device)
+    indices = np.empty((len(array), k), np.int64)
+    similarities = np.empty((len(array), k), np.float32)
+    rows = max(1, block_bytes // (4 * len(array)))
+    for start in range(0, len(array), rows):
+        part = slice(start, start + rows)
+        values, positions = (everything[part] @ everything.T).topk(k, dim=1)
+        indices[part], similarities[part] = positions.cpu().numpy(), values.cpu().numpy()
     return indices, similarities
 
 
-def search_blocks(queries: FloatArray, array: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
-    """The search without FAISS: positions in ``array``, ascending, and similarities, (Q, k) each.
-
-    One block of queries against the whole array at a time; of equals at the cut, the first are kept.
-    """
-    everything = torch.from_numpy(array)
-    rows = max(1, _BLOCK_BYTES // (4 * len(array)))
+def search_by_rule(
+    queries: FloatArray,
+    array: FloatArray,
+    k: int,
+    device: torch.device = _CPU,
+    block_bytes: int = BLOCK_BYTES,
+) -> tuple[IntArray, FloatArray]:
+    """Positions in ``array``, ascending, and similarities, (Q, k) each; of equals at the cut the first."""
+    everything = torch.from_numpy(array).to(device)
+    rows = max(1, block_bytes // (8 * len(array)))
     indices, similarities = [], []
     for block in torch.split(torch.from_numpy(queries), rows):
-        products = block @ everything.T
+        products = block.to(device) @ everything.T
         least = products.topk(k, dim=1).values[:, -1:]
         above, equal = products > least, products == least
         room = k - above.sum(dim=1, keepdim=True)
         kept = above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= room))
-        indices.append(kept.nonzero()[:, 1].view(-1, k))
-        similarities.append(products[kept].view(-1, k))
+        indices.append(kept.nonzero()[:, 1].view(-1, k).cpu())
+        similarities.append(products[kept].view(-1, k).cpu())
     return torch.cat(indices).numpy(), torch.cat(similarities).numpy()

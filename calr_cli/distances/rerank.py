@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from calr_cli.distances.jaccard import pair_products
-from calr_cli.distances.k_reciprocal import (
-    encode,
-    expanded_sets,
-    half_size,
-    jaccard_of_encodings,
-)
-from calr_cli.distances.knn import Features, as_features
-from calr_cli.types import FloatArray, IntArray
+from calr_cli.allocation import require_memory
+from calr_cli.distances.jaccard import known_products
+from calr_cli.distances.k_reciprocal import blocks_of_minima, encode, expanded_sets, half_size
+from calr_cli.distances.knn import BLOCK_BYTES, Features, as_features
+from calr_cli.types import FloatArray, IntArray, Neighbours
 
-_BLOCK_BYTES = 128 * 2**20
-
-
-def euclidean_squared(left: FloatArray, right: FloatArray) -> npt.NDArray[np.float32]:
-    """(L, R) squared Euclidean distances, never below 0."""
-    squares = (left**2).sum(1)[:, None] + (right**2).sum(1)[None, :]
-    products = torch.from_numpy(left) @ torch.from_numpy(right).T
-    result: npt.NDArray[np.float32] = np.maximum(squares - 2 * products.numpy(), 0)
-    return result
+_CPU = torch.device("cpu")
 
 
 def rerank_distance(
-    q_features: Features, g_features: Features, k1: int = 20, k2: int = 6, lambda_value: float = 0.3
+    q_features: Features,
+    g_features: Features,
+    k1: int = 20,
+    k2: int = 6,
+    lambda_value: float = 0.3,
+    *,
+    device: torch.device = _CPU,
+    memory_limit: int | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Distances after k-reciprocal re-ranking (Zhong et al., CVPR 2017).
+    """Distances after k-reciprocal re-ranking (Zhong et al., CVPR 2017), as a dense matrix.
 
     As in the released programs of this family, the squared Euclidean distances are squared once
     more, and an image's distances are divided by the largest of them, before the encoding.
@@ -41,44 +40,110 @@ def rerank_distance(
         k1: Neighbours that the reciprocal sets are made from, the image itself not counted.
         k2: Neighbours whose encodings are averaged, the image itself counted.
         lambda_value: Share of the original distance in the result, 0..1.
+        device: Where the products are made.
+        memory_limit: Bytes that the matrix may take; None: no limit.
 
     Returns:
         (Q, G) float32: (1 - lambda) * Jaccard + lambda * normalised original distance.
 
+    Raises:
+        DataError: A feature that is not a finite number.
+        MemoryLimitError: The matrix is larger than the limit.
+
     Differs from the reference: no (Q + G) x (Q + G) matrix is held; rows are made block by block.
     """
     queries, gallery = as_features(q_features), as_features(g_features)
+    shape = (len(queries), len(gallery))
+    require_memory(
+        4 * shape[0] * shape[1],
+        memory_limit,
+        f"a dense matrix of {shape[0]:,} x {shape[1]:,} distances",
+        "Raise memory_limit_gb, or rank by blocks: calr_cli.distances.rerank.rerank_blocks",
+    )
+    result, filled = np.empty(shape, np.float32), 0
+    for block in rerank_blocks(queries, gallery, k1, k2, lambda_value, device=device):
+        result[filled : filled + len(block)] = block
+        filled += len(block)
+    return result
+
+
+def rerank_blocks(
+    q_features: Features,
+    g_features: Features,
+    k1: int,
+    k2: int,
+    lambda_value: float,
+    *,
+    device: torch.device = _CPU,
+    block_bytes: int = BLOCK_BYTES,
+) -> Iterator[npt.NDArray[np.float32]]:
+    """`rerank_distance` by blocks of consecutive queries, each (queries, G), for the caller to change."""
+    queries, gallery = as_features(q_features), as_features(g_features)
+    if not len(queries) or not len(gallery):
+        return
     everything = np.concatenate([queries, gallery])
-    count, num_queries = len(everything), len(queries)
-    nearest = min(max(k1 + 1, half_size(k1), k2), count)
+    num_queries = len(queries)
+    known, largest = _nearest(everything, max(k1 + 1, k2), device, block_bytes)
+    squares = np.einsum("nd,nd->n", everything, everything).astype(np.float64)
 
-    ranking = np.empty((count, nearest), np.int64)
-    largest = np.empty(count, np.float64)
-    rows_per_block = max(1, _BLOCK_BYTES // (4 * max(count, 1)))
-    for start in range(0, count, rows_per_block):
-        block = slice(start, min(start + rows_per_block, count))
-        distances = euclidean_squared(everything[block], everything) ** 2
-        largest[block] = np.maximum(distances.max(axis=1), np.finfo(np.float32).tiny)
-        # The image itself leads its ranking even where rounding leaves it a distance above 0.
-        distances[np.arange(block.stop - block.start), np.arange(block.start, block.stop)] = -1
-        candidates = np.argpartition(distances, nearest - 1, axis=1)[:, :nearest]
-        order = np.lexsort((candidates, np.take_along_axis(distances, candidates, axis=1)), axis=1)
-        ranking[block] = np.take_along_axis(candidates, order, axis=1)
-
-    squared_norms = (everything.astype(np.float64) ** 2).sum(1)
-
-    def normalised(rows: IntArray, columns: IntArray) -> npt.NDArray[np.float64]:
-        products = pair_products(everything, rows, columns)
-        euclidean = np.maximum(squared_norms[rows] + squared_norms[columns] - 2 * products, 0)
+    def normalised(known: Neighbours, rows: IntArray, columns: IntArray) -> npt.NDArray[np.float64]:
+        products = known_products(known, everything, rows, columns)
+        euclidean = np.maximum(squares[rows] + squares[columns] - 2 * products, 0)
         scaled: npt.NDArray[np.float64] = euclidean**2 / largest[rows]
         return scaled
 
-    sets = expanded_sets(ranking, k1 + 1, half_size(k1))
-    encoding = encode(sets, normalised, ranking, k2)
-    result = jaccard_of_encodings(encoding[:num_queries], encoding[num_queries:])
-    result *= 1 - lambda_value
-    for start in range(0, num_queries, rows_per_block):
-        block = slice(start, min(start + rows_per_block, num_queries))
-        original = euclidean_squared(queries[block], gallery) ** 2 / largest[block, None]
-        result[block] += (lambda_value * original).astype(np.float32)
-    return result
+    sets = expanded_sets(known.indices, k1 + 1, half_size(k1))
+    encoding = encode(sets, partial(normalised, known), known.indices, k2)
+    del sets, known
+    columns = encoding[num_queries:].T.tocsr()
+    on_device = torch.from_numpy(gallery).to(device)
+    rows = max(1, block_bytes // (4 * len(gallery)))
+    for start in range(0, num_queries, rows):
+        block = slice(start, min(start + rows, num_queries))
+        original = euclidean_squared(torch.from_numpy(queries[block]).to(device), on_device).square_()
+        original *= (lambda_value / torch.from_numpy(largest[block]).to(device)).float()[:, None]
+        original += 1 - lambda_value  # the Jaccard distance of images that share no neighbour
+        result: npt.NDArray[np.float32] = original.cpu().numpy()
+        take = partial(_take_similarity, result, 1 - lambda_value)
+        for _ in blocks_of_minima(encoding[block], columns, take):
+            pass
+        yield result
+
+
+def _take_similarity(result: FloatArray, share: float, rows: slice, minima: FloatArray) -> None:
+    """Subtract ``share`` of the Jaccard similarities m / (2 - m) from the given rows."""
+    minima /= 2 - minima
+    minima *= share
+    result[rows] -= minima
+
+
+def euclidean_squared(left: Tensor, right: Tensor) -> Tensor:
+    """(L, R) squared Euclidean distances, never below 0."""
+    products = torch.addmm(right.square().sum(1), left, right.T, alpha=-2)
+    return products.add_(left.square().sum(1, keepdim=True)).clamp_(min=0)
+
+
+def _nearest(
+    everything: FloatArray, k: int, device: torch.device, block_bytes: int
+) -> tuple[Neighbours, npt.NDArray[np.float64]]:
+    """Nearest images by Euclidean distance, itself first, and the largest 4th power of a distance."""
+    count = len(everything)
+    k = min(k, count)
+    array = torch.from_numpy(everything).to(device)
+    halves = array.square().sum(1) / 2
+    indices, products = np.empty((count, k), np.int64), np.empty((count, k), np.float32)
+    largest = np.empty(count, np.float64)
+    rows = max(1, block_bytes // (4 * count))
+    memory = torch.empty((min(rows, count), count), device=device)
+    for start in range(0, count, rows):
+        block = slice(start, min(start + rows, count))
+        # Half of one's own square, less half the distance: as good a key, and one pass less to make.
+        keys = torch.mm(array[block], array.T, out=memory[: block.stop - block.start]).sub_(halves)
+        largest[block] = (2 * (halves[block] - keys.amin(1))).cpu().numpy()
+        # The image itself leads its ranking even where rounding leaves it a distance above 0.
+        own = torch.arange(block.start, block.stop, device=device)[:, None]
+        keys.scatter_(1, own, torch.inf)
+        nearest, found = keys.topk(k, dim=1)
+        nearest = torch.where(found == own, halves[found], nearest)
+        indices[block], products[block] = found.cpu().numpy(), (nearest + halves[found]).cpu().numpy()
+    return Neighbours(indices, products), np.maximum(np.square(largest), np.finfo(np.float32).tiny)

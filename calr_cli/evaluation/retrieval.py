@@ -1,4 +1,4 @@
-"""mAP and CMC of features."""
+"""mAP, mINP and CMC of features."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from calr_cli.distances.knn import Features, as_features
-from calr_cli.distances.rerank import euclidean_squared
 from calr_cli.errors import DataError
-from calr_cli.evaluation.ranking import metrics_by_query
+from calr_cli.evaluation.ranking import metrics_of_blocks
 from calr_cli.types import RetrievalMetrics
 
-_BLOCK_BYTES = 64 * 2**20
+Features = npt.ArrayLike | Tensor
+
+# A product of few rows spends its time on arranging the gallery for it, once per block.
+_BLOCK_BYTES = 128 * 2**20
 
 
 def retrieval_metrics(
@@ -24,7 +27,10 @@ def retrieval_metrics(
     q_camids: npt.ArrayLike,
     g_camids: npt.ArrayLike,
 ) -> RetrievalMetrics:
-    """Retrieval metrics by Euclidean distance; see `ranking_metrics` for the protocol.
+    """Retrieval metrics by squared Euclidean distance; see `ranking_metrics` for the protocol.
+
+    The distances exist a block of queries at a time: 200 MB besides the features, whatever their number.
+    Tensors are worked on where they are.
 
     Args:
         q_features: (Q, D).
@@ -35,17 +41,45 @@ def retrieval_metrics(
         g_camids: (G,) cameras of the gallery.
 
     Raises:
-        DataError: Features that are not finite, shapes that do not fit each other, or no query with a
-            match.
+        DataError: No query or no gallery image, features that are not finite, shapes that do not fit each
+            other, or no query with a match.
     """
-    queries, gallery = as_features(q_features), as_features(g_features)
+    gallery = _float_rows(g_features, "gallery image")
+    queries = _float_rows(q_features, "query").to(gallery.device)
     if queries.shape[1] != gallery.shape[1]:
         raise DataError(f"queries have {queries.shape[1]} dimensions, the gallery has {gallery.shape[1]}")
+    return metrics_of_blocks(
+        distance_blocks(queries, gallery), (len(queries), len(gallery)), q_pids, g_pids, q_camids, g_camids
+    )
 
-    def rows() -> Iterator[npt.NDArray[np.float32]]:
-        block = max(1, _BLOCK_BYTES // (4 * max(len(gallery), 1)))
-        for start in range(0, len(queries), block):
-            yield from euclidean_squared(queries[start : start + block], gallery)
 
-    shape = (len(queries), len(gallery))
-    return metrics_by_query(rows(), shape, q_pids, g_pids, q_camids, g_camids)
+def distance_blocks(queries: Tensor, gallery: Tensor) -> Iterator[Tensor]:
+    """Squared Euclidean distances, never below 0, by (rows, G) blocks of queries; one memory for all."""
+    squares = _squares(gallery)
+    rows = max(1, _BLOCK_BYTES // (4 * max(len(gallery), 1)))
+    memory = torch.empty((min(rows, len(queries)), len(gallery)), device=gallery.device)
+    for block in torch.split(queries, rows):
+        distances = torch.addmm(squares, block, gallery.T, alpha=-2, out=memory[: len(block)])
+        yield distances.add_(_squares(block)[:, None]).clamp_(min=0)
+
+
+def _squares(features: Tensor) -> Tensor:
+    """Squared lengths of the rows, without a second matrix of that size."""
+    squares: Tensor = torch.linalg.vector_norm(features, dim=1).square()
+    return squares
+
+
+def _float_rows(features: Features, of: str) -> Tensor:
+    if isinstance(features, Tensor):
+        rows = features.detach().float()
+    else:
+        rows = torch.from_numpy(np.require(features, np.float32, ["C", "W"]))  # torch warns of read-only ones
+    if rows.ndim != 2:
+        raise DataError(f"features have shape {tuple(rows.shape)}, expected (images, dimensions)")
+    is_bad = ~_squares(rows).isfinite()
+    if is_bad.any():
+        raise DataError(
+            f"the features of {of} {int(is_bad.nonzero()[0, 0])} are not all finite numbers",
+            "Lower the learning rate or check the weights that the features were made with",
+        )
+    return rows

@@ -7,19 +7,22 @@ from typing import Any
 
 import torch
 
+from calr_cli.allocation import require_memory
 from calr_cli.config.schema import Memory, Optimiser, Settings
 from calr_cli.data.augment import Augmentation
+from calr_cli.distances.knn import approximate_knn, choose_backend, knn
 from calr_cli.errors import ConfigError
 from calr_cli.events import Reporter
 from calr_cli.extraction import extract_features
 from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.pretrained import load_pretrained
+from calr_cli.pipelines.estimates import block_bytes, memory_limit, tell_estimate
 from calr_cli.training.checkpoint import ModelCard
 from calr_cli.training.epoch import CameraAlignment
 from calr_cli.training.memory import ClusterMemory
 from calr_cli.training.reproducibility import seed_torch
-from calr_cli.types import Dataset, FloatArray
+from calr_cli.types import Dataset, FloatArray, Neighbours
 
 
 def choose_device(gpus: str | None, device: str | None, reporter: Reporter) -> torch.device:
@@ -134,6 +137,31 @@ def build_extractor(settings: Settings, reporter: Reporter) -> Any:
         workers=settings.data.workers,
         reporter=reporter,
     )
+
+
+def search_neighbours(
+    settings: Settings, features: FloatArray, k: int, device: torch.device, reporter: Reporter
+) -> Neighbours:
+    """`knn` as the settings ask for it, within their memory.
+
+    Raises:
+        ConfigError: FAISS is asked for and is not installed.
+        DataError: A feature that is not a finite number.
+        MemoryLimitError: The neighbours do not fit.
+    """
+    count, dim = features.shape
+    limit, above = memory_limit(settings), settings.search.approximate_above
+    size = 40 * count * k  # indices and similarities, once more while they are put in order
+    require_memory(size, limit, f"{k} neighbours of {count:,} images", "Raise memory_limit_gb")
+    if above is not None and count > above:
+        neighbours, recall = approximate_knn(features, k)
+        reporter.note(f"approximate search: {100 * recall:.1f} % of the true {k} neighbours found")
+        return neighbours
+    chosen = choose_backend(settings.search.backend, device)
+    scratch = block_bytes(limit)
+    what = f"{k} neighbours of {count:,} images by {chosen}"
+    tell_estimate(what, 2.0 * count**2 * dim, size + scratch, device, reporter)
+    return knn(features, k, backend=settings.search.backend, device=device, block_bytes=scratch)
 
 
 def model_card(settings: Settings, dataset: Dataset, stage: str, epoch: int) -> ModelCard:

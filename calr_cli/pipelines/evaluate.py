@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from calr_cli.config.schema import Settings
-from calr_cli.distances.rerank import rerank_distance
+from calr_cli.distances.rerank import rerank_blocks
 from calr_cli.errors import DataError
-from calr_cli.evaluation.ranking import ranking_metrics
+from calr_cli.evaluation.ranking import metrics_of_blocks
 from calr_cli.evaluation.retrieval import retrieval_metrics
 from calr_cli.events import Reporter
 from calr_cli.models.encoder import Encoder
 from calr_cli.pipelines.build import build_extractor
+from calr_cli.pipelines.estimates import block_bytes, memory_limit, tell_estimate
 from calr_cli.types import Dataset
 
 
 def evaluate(
     settings: Settings, encoder: Encoder, dataset: Dataset, rerank: bool, reporter: Reporter
 ) -> dict[str, Any]:
-    """Retrieval metrics of the encoder: mAP and Rank-1, -5, -10, in percent.
+    """Retrieval metrics of the encoder: mAP, mINP and Rank-1, -5, -10, in percent.
 
     Raises:
         DataError: No query or gallery, identities that are not known, no query with a match, or an
@@ -41,16 +44,32 @@ def evaluate(
         extract(encoder, gallery, title="gallery"),
     )
     truth = (query.pids, gallery.pids, query.camids, gallery.camids)
+    device = next(encoder.parameters()).device
+    scratch = block_bytes(memory_limit(settings))
+    shape, dim = (len(query), len(gallery)), q_features.shape[1]
+    what = f"{'re-ranking' if rerank else 'ranking'} {shape[0]:,} queries in {shape[1]:,} gallery images"
+    compared = (shape[0] + shape[1]) ** 2 + shape[0] * shape[1] if rerank else shape[0] * shape[1]
+    tell_estimate(what, 2.0 * compared * dim, 3 * scratch, device, reporter)
     with reporter.progress("re-ranking" if rerank else "ranking", 0):
         if rerank:
             options = settings.evaluation.rerank
-            distmat = rerank_distance(q_features, g_features, options.k1, options.k2, options.lambda_value)
-            metrics = ranking_metrics(distmat, *truth)
+            blocks = rerank_blocks(
+                q_features,
+                g_features,
+                options.k1,
+                options.k2,
+                options.lambda_value,
+                device=device,
+                block_bytes=scratch,
+            )
+            metrics = metrics_of_blocks(map(torch.from_numpy, blocks), shape, *truth)
         else:
-            metrics = retrieval_metrics(q_features, g_features, *truth)
+            queries, others = (torch.from_numpy(rows).to(device) for rows in (q_features, g_features))
+            metrics = retrieval_metrics(queries, others, *truth)
     return {
         "dataset": dataset.name,
         "mAP": 100 * metrics.mAP,
+        "mINP": 100 * metrics.mINP,
         **{f"Rank-{r}": 100 * metrics.rank(r) for r in (1, 5, 10)},
         "queries": metrics.num_queries,
         "gallery": len(gallery),

@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 
-from calr_cli.clustering.agglomerative import agglomerative_labels, silhouette
+from calr_cli.clustering.agglomerative import DENSE_BOUND, agglomerative_labels, silhouette
 from calr_cli.clustering.centroids import cluster_centroids
 from calr_cli.clustering.quality import label_quality
 from calr_cli.config.schema import Settings
 from calr_cli.data.local_labels import read_local_labels, write_local_labels
 from calr_cli.data.samplers import cluster_batches
-from calr_cli.distances.jaccard import jaccard_distance
-from calr_cli.events import Reporter
+from calr_cli.distances.jaccard import jaccard_distance, jaccard_similarity
+from calr_cli.distances.knn import choose_backend
+from calr_cli.events import Reporter, SilentReporter
 from calr_cli.pipelines.build import (
     build_augmentation,
     build_encoder,
@@ -25,7 +27,9 @@ from calr_cli.pipelines.build import (
     build_memory,
     model_card,
     optimiser_options,
+    search_neighbours,
 )
+from calr_cli.pipelines.estimates import memory_limit
 from calr_cli.pipelines.run_dir import RunFolder
 from calr_cli.training.checkpoint import load_state, save_model, save_state
 from calr_cli.training.epoch import train_epoch
@@ -50,6 +54,7 @@ def train_intra(
         DataError: An image that cannot be read.
         OSError: The run folder cannot be written.
     """
+    reporter.note(f"neighbour search: {choose_backend(settings.search.backend, device)} on {device}")
     labels = np.empty(len(dataset.train), np.int64)
     cameras = np.unique(dataset.train.camids)
     for number, camid in enumerate(cameras, start=1):
@@ -112,7 +117,8 @@ def _train_camera(
         features: FloatArray = extract(encoder, images)
         extracted = perf_counter()
         with reporter.progress(f"camera {camid}: clustering", 0):
-            distances = jaccard_distance(features, intra.clustering.k1, intra.clustering.k2)
+            told = reporter if epoch == start else SilentReporter()  # what holds for every epoch, once
+            distances = _distances(settings, features, device, told)
             labels = agglomerative_labels(distances, num_clusters)
             score = silhouette(distances, labels)
         if score >= best:  # of equally good epochs the later one: its features saw more training
@@ -176,6 +182,18 @@ def _train_camera(
         run.append_metrics(row)
         reporter.metric(row)
     return best_labels
+
+
+def _distances(
+    settings: Settings, features: FloatArray, device: torch.device, reporter: Reporter
+) -> FloatArray | sparse.csr_array:
+    """Jaccard distances of a camera: a matrix while that is small, else similarities where there are any."""
+    k1, k2 = settings.intra.clustering.k1, settings.intra.clustering.k2
+    found = search_neighbours(settings, features, max(k1, k2), device, reporter)
+    limit = memory_limit(settings)
+    if len(features) <= DENSE_BOUND:
+        return jaccard_distance(features, k1, k2, neighbours=found, memory_limit=limit)
+    return jaccard_similarity(features, k1, k2, neighbours=found, memory_limit=limit, reporter=reporter)
 
 
 def _num_clusters(asked: int | None, num_images: int, reporter: Reporter) -> int:

@@ -98,7 +98,7 @@ def train_epoch(
                 camera = camera_loss(alignment.classifier(features), camids, alignment.kind)
                 total = cluster + alignment.weight * camera
             optimiser.zero_grad()
-            torch.autograd.backward(total)
+            total.backward()
             optimiser.step()
             memory.update(features.detach(), targets, update_mode)
             losses.append(torch.stack([cluster.detach(), camera.detach()]))

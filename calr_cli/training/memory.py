@@ -58,31 +58,35 @@ class ClusterMemory:
                 per cluster only the member least similar to M_y as it stood before (the first of
                 equals).
         """
-        features, labels = normalize(torch.as_tensor(features)), torch.as_tensor(labels)
+        features, labels = torch.as_tensor(features), torch.as_tensor(labels)
         if mode == "hard":
-            similarities = (features * self.centroids[labels]).sum(dim=1)
+            similarities = (normalize(features) * self.centroids[labels]).sum(dim=1)
             by_similarity = similarities.argsort(stable=True)
-            order = by_similarity[labels[by_similarity].argsort(stable=True)]
-            turn = _occurrence(labels[order])
-            chosen = order[turn == 0]
-            self._move(features[chosen], labels[chosen])
-            return
-        # Clusters do not touch each other: the n-th images of all clusters move at the same time.
-        order = labels.argsort(stable=True)
-        turn = _occurrence(labels[order])
-        for n in range(int(turn.max()) + 1 if len(turn) else 0):
-            chosen = order[turn == n]
-            self._move(features[chosen], labels[chosen])
+            features, labels = features[by_similarity], labels[by_similarity]
+        ordered, order = labels.sort(stable=True)
+        clusters, cluster, counts = ordered.unique_consecutive(return_inverse=True, return_counts=True)
+        turn = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[cluster]
+        # Clusters do not touch each other: the n-th images of all clusters move their rows together.
+        by_turn = turn.argsort(stable=True)
+        sizes = turn.bincount().tolist()
+        moves = features.index_select(0, order[by_turn])
+        moves *= (1 - self.momentum) / _length(moves)
+        rows = self.centroids.index_select(0, clusters)
+        # A row's length is not taken out of it but out of the share that the next turn keeps of it.
+        share = torch.full_like(rows[:, :1], self.momentum)
+        for size, move, place in zip(sizes, moves.split(sizes), cluster[by_turn].split(sizes), strict=True):
+            if size == len(rows):  # every cluster has an nth image: no need to pick rows
+                torch.addcmul(move, rows, share, out=rows)
+                torch.div(self.momentum, _length(rows), out=share)
+            else:
+                moved = torch.addcmul(move, rows[place], share[place])
+                rows[place], share[place] = moved, self.momentum / _length(moved)
+            if mode == "hard":
+                break  # the first of each cluster is its least similar
+        self.centroids.index_copy_(0, clusters, normalize(rows))
 
-    def _move(self, features: Tensor, labels: Tensor) -> None:
-        old = self.centroids[labels]
-        self.centroids[labels] = normalize(self.momentum * old + (1 - self.momentum) * features)
 
-
-def _occurrence(ordered: Tensor) -> Tensor:
-    """For labels sorted so that equals stand together: how many equals stand before each."""
-    positions = torch.arange(len(ordered), device=ordered.device)
-    starts = torch.ones_like(ordered, dtype=torch.bool)
-    starts[1:] = ordered[1:] != ordered[:-1]
-    first = torch.where(starts, positions, torch.zeros_like(positions)).cummax(dim=0).values
-    return positions - first
+def _length(rows: Tensor) -> Tensor:
+    """(B, 1), never 0."""
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return lengths.clamp_min_(1e-12)

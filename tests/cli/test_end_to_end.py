@@ -78,6 +78,14 @@ def test_stage_2_without_refinement_needs_no_stage_1(calr: Calr, veri: str, fold
     assert not (folder / "runs/veri/intra").exists()
 
 
+def test_both_stages_without_refinement_are_one(calr: Calr, veri: str, folder: Path) -> None:
+    few = ["--set", "inter.iters=2", "--set", "inter.epochs=1", "--set", "inter.refinement.enabled=false"]
+    answer = calr("train", "-d", veri, *SHORT, *SMALL, *few, "--output", "both", "--json")
+    assert list(answer.json) == ["inter"]
+    assert not (folder / "both/intra").exists()
+    assert "nothing uses local labels, stage 1 is left out" in answer.stderr
+
+
 def test_own_images_without_identities_train_and_cannot_be_evaluated(
     calr: Calr, veri_root: Path, folder: Path
 ) -> None:

@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 from calr_cli.clustering import infomap_labels
 from calr_cli.clustering.infomap import links
 from calr_cli.distances import knn
+from calr_cli.errors import ConfigError
 from calr_cli.types import OUTLIER, Neighbours
 from tests.support.features import unit_features
 
@@ -75,6 +76,14 @@ def test_links_by_hand() -> None:
         [True, False, True],
         [True, False, False],
     ]
+
+
+def test_without_infomap_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calr_cli.clustering.infomap.HAS_INFOMAP", False)
+    with pytest.raises(
+        ConfigError, match=r"^Infomap is not installed\. .*--set inter\.clustering\.method=dbscan$"
+    ):
+        infomap_labels(knn(unit_features(0, 5), 3), 0.5)
 
 
 IMPORTS_IN_ORDER = """

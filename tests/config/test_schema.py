@@ -19,7 +19,16 @@ def test_defaults_are_the_specified_ones() -> None:
     assert (intra.epochs, intra.iters, intra.batch_size, intra.num_instances) == (20, 100, 64, 4)
     assert (inter.epochs, inter.iters, inter.batch_size, inter.num_instances) == (50, 400, 256, 16)
     assert (intra.clustering.num_clusters, intra.clustering.k1, intra.clustering.k2) == (None, 30, 6)
-    assert inter.clustering.model_dump() == {"k": 15, "min_similarity": 0.5, "min_cluster_size": 5}
+    assert inter.clustering.model_dump() == {
+        "method": "infomap",
+        "k": 15,
+        "min_similarity": 0.5,
+        "min_cluster_size": 5,
+        "eps": 0.6,
+        "min_samples": 4,
+        "k1": 30,
+        "k2": 6,
+    }
     assert inter.refinement.model_dump() == {"enabled": True, "pivot": "best", "schedule": "always"}
     assert (inter.camera.weight, inter.camera.alpha, inter.camera.adversarial_epochs) == (None, 1.0, 3)
     assert inter.weights.model_dump() == {"mode": "entropy", "start_epoch": 5, "floor": 0.0}

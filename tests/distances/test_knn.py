@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calr_cli.distances import knn
-from calr_cli.distances.knn import as_features, search_blocks
-from calr_cli.errors import DataError
+from calr_cli.distances.knn import Backend, approximate_knn, as_features, choose_backend, search_by_rule
+from calr_cli.errors import ConfigError, DataError
 from tests.support import oracles
 from tests.support.features import separated_features, unit_features
 
@@ -19,12 +19,12 @@ MODULE = importlib.import_module("calr_cli.distances.knn")
 
 
 @pytest.fixture(params=["faiss", "torch"])
-def search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def search(request: pytest.FixtureRequest) -> Backend:
     """Both ways of searching; without FAISS installed there is one."""
     if request.param == "faiss" and not MODULE.HAS_FAISS:
         pytest.skip("FAISS is not installed")
-    monkeypatch.setattr(MODULE, "HAS_FAISS", request.param == "faiss")
-    return str(request.param)
+    backend: Backend = request.param
+    return backend
 
 
 def one_hot(seed: int, count: int, kinds: int) -> np.ndarray:
@@ -42,10 +42,10 @@ def by_argsort(features: np.ndarray, k: int) -> np.ndarray:
     # 120: FAISS keeps more than 100 neighbours in another structure, with another rule for equals
 )
 def test_equal_similarities_come_by_index_even_where_k_cuts_through_them(
-    search: str, count: int, kinds: int, k: int
+    search: Backend, count: int, kinds: int, k: int
 ) -> None:
     features = one_hot(0, count, kinds)
-    np.testing.assert_array_equal(knn(features, k).indices, by_argsort(features, k))
+    np.testing.assert_array_equal(knn(features, k, backend=search).indices, by_argsort(features, k))
 
 
 @settings(deadline=None, max_examples=40)
@@ -55,9 +55,9 @@ def test_equals_the_oracle(seed: int, count: int, k: int) -> None:
     assert knn(features, k).indices.tolist() == oracles.nearest(features, k)
 
 
-def test_similarities_belong_to_their_indices_and_descend(search: str) -> None:
+def test_similarities_belong_to_their_indices_and_descend(search: Backend) -> None:
     features = unit_features(1, 60)
-    found = knn(features, 7)
+    found = knn(features, 7, backend=search)
     products = features @ features.T
     np.testing.assert_allclose(found.similarities, np.take_along_axis(products, found.indices, 1), atol=1e-6)
     assert (np.diff(found.similarities, axis=1) <= 0).all()
@@ -65,27 +65,73 @@ def test_similarities_belong_to_their_indices_and_descend(search: str) -> None:
     assert found.k == 7
 
 
-def test_k_is_cut_to_the_number_of_images(search: str) -> None:
-    assert knn(unit_features(0, 4), 15).indices.shape == (4, 4)
+def test_k_is_cut_to_the_number_of_images(search: Backend) -> None:
+    assert knn(unit_features(0, 4), 15, backend=search).indices.shape == (4, 4)
     assert knn(np.empty((0, 8)), 15).indices.shape == (0, 0)
 
 
-def test_the_two_searches_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    features = unit_features(2, 150, 16)
-    with_faiss = knn(features, 15)
-    monkeypatch.setattr(MODULE, "HAS_FAISS", False)
-    without = knn(features, 15)
-    np.testing.assert_array_equal(with_faiss.indices, without.indices)
-    np.testing.assert_allclose(with_faiss.similarities, without.similarities, atol=1e-6)
+@pytest.mark.skipif(not MODULE.HAS_FAISS, reason="FAISS is not installed")
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**32), count=st.integers(2, 150), k=st.integers(1, 30))
+def test_the_searches_agree(seed: int, count: int, k: int) -> None:
+    # Only candidates whose similarities differ by rounding, less than 1e-6, may change places.
+    features = unit_features(seed, count, 3)
+    one, other = knn(features, k, backend="faiss"), knn(features, k, backend="torch")
+    np.testing.assert_allclose(one.similarities, other.similarities, atol=1e-6)
+    products = features @ features.T
+    for rows, columns in ((one.indices, other.indices), (other.indices, one.indices)):
+        np.testing.assert_allclose(
+            np.take_along_axis(products, rows, 1), np.take_along_axis(products, columns, 1), atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("rows_per_block", [1, 7, 64])
-def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch, rows_per_block: int) -> None:
+def test_blocks_make_no_difference(rows_per_block: int) -> None:
     features = one_hot(3, 64, 6)
-    monkeypatch.setattr(MODULE, "_BLOCK_BYTES", 4 * 64 * rows_per_block)
-    indices, similarities = search_blocks(features, features, 5)
-    np.testing.assert_array_equal(np.sort(by_argsort(features, 5), axis=1), indices)
+    expected = by_argsort(features, 5)
+    found = knn(features, 5, backend="torch", block_bytes=4 * 64 * rows_per_block)
+    np.testing.assert_array_equal(found.indices, expected)
+    indices, similarities = search_by_rule(features, features, 5, block_bytes=8 * 64 * rows_per_block)
+    np.testing.assert_array_equal(np.sort(expected, axis=1), indices)
     np.testing.assert_array_equal(similarities, np.take_along_axis(features @ features.T, indices, 1))
+
+
+def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_backend("torch") == "torch"
+    assert choose_backend() == ("faiss-cpu" if MODULE.HAS_FAISS else "torch")
+    monkeypatch.setattr(MODULE, "HAS_FAISS", False)
+    assert choose_backend("auto", torch.device("cuda")) == "torch"
+    with pytest.raises(ConfigError, match=r"^FAISS is asked for and not installed\. Install faiss-cpu"):
+        knn(unit_features(0, 5), 3, backend="faiss")
+    with pytest.raises(ConfigError, match=r"^an approximate search needs FAISS"):
+        approximate_knn(unit_features(0, 5), 3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["faiss", "torch"])
+def test_the_gpu_agrees_with_the_cpu(backend: Backend) -> None:
+    features = unit_features(0, 3000, 64)
+    here, there = knn(features, 15), knn(features, 15, backend=backend, device=torch.device("cuda"))
+    np.testing.assert_allclose(here.similarities, there.similarities, atol=1e-5)
+
+
+@pytest.mark.skipif(not MODULE.HAS_FAISS, reason="FAISS is not installed")
+def test_the_approximate_search_tells_its_recall() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(200, 16)).repeat(20, 0) + 0.3 * rng.normal(size=(4000, 16))
+    features = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
+    found, recall = approximate_knn(features, 10)
+    exact = knn(features, 10)
+    assert found.indices.shape == exact.indices.shape
+    assert (
+        found.indices[:, 0] == np.arange(4000)
+    ).mean() > 0.99  # itself nearest, however little is searched
+    true = np.mean(
+        [len(np.intersect1d(a, b)) / 10 for a, b in zip(found.indices, exact.indices, strict=True)]
+    )
+    assert 0.7 < recall <= 1
+    assert recall == pytest.approx(true, abs=0.05)
+    assert (np.diff(found.similarities, axis=1) <= 0).all()
 
 
 @pytest.mark.parametrize("kind", ["list", "float64", "tensor", "tensor with gradient", "transposed"])

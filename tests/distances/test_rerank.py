@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calr_cli.distances import rerank, rerank_distance
-from calr_cli.distances.rerank import euclidean_squared
+from calr_cli.distances import rerank_distance
+from calr_cli.distances.rerank import euclidean_squared, rerank_blocks
+from calr_cli.errors import MemoryLimitError
 from calr_cli.evaluation import ranking_metrics
 from tests.support import oracles
 from tests.support.features import separated_features, unit_features
@@ -42,11 +43,24 @@ def test_equals_the_oracle(
 
 
 @pytest.mark.parametrize("rows_per_block", [1, 7, 40])
-def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch, rows_per_block: int) -> None:
+def test_blocks_make_no_difference(rows_per_block: int) -> None:
     features = unit_features(5, 40)
     expected = rerank_distance(features[:12], features[12:], 7, 3)
-    monkeypatch.setattr(rerank, "_BLOCK_BYTES", 4 * 40 * rows_per_block)
-    np.testing.assert_allclose(rerank_distance(features[:12], features[12:], 7, 3), expected, atol=1e-6)
+    blocks = list(rerank_blocks(features[:12], features[12:], 7, 3, 0.3, block_bytes=4 * 28 * rows_per_block))
+    assert [len(block) for block in blocks[:-1]] == [rows_per_block] * (len(blocks) - 1)
+    np.testing.assert_allclose(np.concatenate(blocks), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("queries", "gallery"), [(0, 4), (3, 0), (0, 0)])
+def test_an_empty_split_gives_an_empty_matrix(queries: int, gallery: int) -> None:
+    features = unit_features(3, queries + gallery, 5)
+    assert rerank_distance(features[:queries], features[queries:]).shape == (queries, gallery)
+
+
+def test_what_cannot_fit_is_refused_before_the_work() -> None:
+    features = unit_features(3, 1000)
+    with pytest.raises(MemoryLimitError, match=r"^a dense matrix of 100 x 900 distances would take 0\.4 MB"):
+        rerank_distance(features[:100], features[100:], memory_limit=100_000)
 
 
 def test_lambda_one_is_the_distance_squared_over_the_query_s_largest() -> None:
@@ -72,7 +86,8 @@ def test_takes_tensors_and_leaves_them_alone() -> None:
 
 def test_squared_distance_is_never_negative() -> None:
     features = unit_features(7, 30) * 100  # large norms cancel badly
-    distances = euclidean_squared(features, features)
+    rows = torch.from_numpy(features)
+    distances = euclidean_squared(rows, rows).numpy()
     assert distances.min() >= 0
     expected = oracles.squared_distances(features)
     np.testing.assert_allclose(distances, expected, atol=1e-2, rtol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,15 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import DBSCAN
 
 from calr_cli.config.schema import Settings
 from calr_cli.data.local_labels import read_local_labels
 from calr_cli.data.prepare import prepare_dataset
 from calr_cli.data.prepared import load_dataset
-from calr_cli.errors import TrainingError
-from calr_cli.events import SilentReporter
-from calr_cli.pipelines.inter import EpochLabels, _quality, label_epoch, train_inter
+from calr_cli.distances import jaccard_distance
+from calr_cli.errors import MemoryLimitError, TrainingError
+from calr_cli.events import Reporter, SilentReporter
+from calr_cli.pipelines.inter import train_inter
 from calr_cli.pipelines.intra import train_intra
+from calr_cli.pipelines.labels import EpochLabels, label_epoch, refinement_quality
 from calr_cli.pipelines.run_dir import RunFolder, create_run, open_run
 from calr_cli.training.checkpoint import load_model
 from calr_cli.types import OUTLIER, Dataset, ImageSet
@@ -33,10 +37,14 @@ class Notebook(SilentReporter):
 
     def __init__(self, epochs: int | None = None) -> None:
         self.warnings: list[str] = []
+        self.notes: list[str] = []
         self.epochs = epochs
 
     def warning(self, text: str) -> None:
         self.warnings.append(text)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def metric(self, row: Mapping[str, Any]) -> None:
         if self.epochs is not None:
@@ -258,10 +266,67 @@ def test_label_step_by_the_golden_numbers(golden: dict[str, np.ndarray]) -> None
                     "refinement": {"pivot": rule},
                 }
             )
-            labels = label_epoch(settings, golden["features"], golden["camera"], golden["local_label"], 0)
+            labels = labels_of(settings, golden)
             assert np.array_equal(labels.global_labels, golden[f"s{similarity}_global_label"])
             assert np.array_equal(labels.pivots, golden[f"s{similarity}_pivot_{rule}"])
             assert np.array_equal(labels.refined_labels, golden[f"s{similarity}_refined_{rule}"])
+
+
+def labels_of(
+    settings: Settings, golden: dict[str, np.ndarray], epoch: int = 0, reporter: Reporter | None = None
+) -> EpochLabels:
+    return label_epoch(
+        settings,
+        golden["features"],
+        golden["camera"],
+        golden["local_label"],
+        epoch,
+        CPU,
+        reporter or SilentReporter(),
+    )
+
+
+def test_dbscan_takes_infomaps_place(golden: dict[str, np.ndarray]) -> None:
+    """Pivots and refinement work on its clusters; Infomap's own settings leave them alone."""
+    notebook = Notebook()
+    changes = {"method": "dbscan", "eps": 0.5}
+    labels = labels_of(Settings(inter={"clustering": changes}), golden, reporter=notebook)
+    expected = DBSCAN(eps=0.5, min_samples=4, metric="precomputed").fit_predict(
+        jaccard_distance(golden["features"], 30, 6)
+    )
+    assert np.array_equal(labels.global_labels, expected)
+    assert labels.global_labels.max() > 5
+    assert (labels.global_labels != labels.refined_labels).any()
+    assert any("pairs an image share a neighbour" in note for note in notebook.notes)
+    other = labels_of(Settings(inter={"clustering": {**changes, "min_cluster_size": 50}}), golden)
+    assert np.array_equal(other.global_labels, expected)
+
+
+def test_a_memory_limit_is_kept_or_refused_in_one_line(golden: dict[str, np.ndarray]) -> None:
+    dbscan = {"clustering": {"method": "dbscan", "eps": 0.99}}
+    with pytest.raises(MemoryLimitError) as caught:
+        labels_of(Settings(inter=dbscan, memory_limit_gb=1e-5), golden)
+    count = len(golden["features"])
+    assert caught.value.lines() == [
+        f"30 neighbours of {count} images would take {count * 30 * 40 / 1e6:.1f} MB, and 0.0 MB may be used. "
+        "Raise memory_limit_gb"
+    ]
+    # Enough for the neighbours, too little for the pairs within eps.
+    with pytest.raises(
+        MemoryLimitError, match=r"^the pairs of [\d,]+ images would take .* Raise memory_limit_gb"
+    ):
+        labels_of(Settings(inter=dbscan, memory_limit_gb=count * 40 * 30 / 1e9), golden)
+
+
+def test_an_approximate_search_tells_its_recall(golden: dict[str, np.ndarray]) -> None:
+    notebook = Notebook()
+    labels_of(Settings(search={"approximate_above": 100}), golden, reporter=notebook)
+    assert any(
+        re.match(r"approximate search: \d+\.\d % of the true 15 neighbours found", n) for n in notebook.notes
+    )
+    notebook.notes.clear()
+    labels_of(Settings(search={"approximate_above": 100_000}), golden, reporter=notebook)
+    assert not any("approximate" in note for note in notebook.notes)
 
 
 def test_quality_before_and_after_is_of_the_same_images() -> None:
@@ -271,7 +336,7 @@ def test_quality_before_and_after_is_of_the_same_images() -> None:
         refined_labels=np.array([0, 0, OUTLIER, 1, OUTLIER, OUTLIER]),
         pivots=np.array([0, 3]),
     )
-    quality = _quality(labels, np.array([5, 5, 6, 7, 7, 8]))
+    quality = refinement_quality(labels, np.array([5, 5, 6, 7, 7, 8]))
     assert quality["discarded_right"] == 0.5
     clustered, kept = quality["clustered"], quality["kept"]
     assert clustered["before"]["num_images"] == clustered["after"]["num_images"] == 5
@@ -284,13 +349,7 @@ def test_quality_before_and_after_is_of_the_same_images() -> None:
 
 def test_the_cosine_schedule_discards_less_in_time(golden: dict[str, np.ndarray]) -> None:
     always, late = (
-        label_epoch(
-            Settings(inter={"epochs": 2, "refinement": {"schedule": schedule}}),
-            golden["features"],
-            golden["camera"],
-            golden["local_label"],
-            epoch,
-        )
+        labels_of(Settings(inter={"epochs": 2, "refinement": {"schedule": schedule}}), golden, epoch)
         for schedule, epoch in (("always", 5), ("cosine", 5))
     )
     discarded = [(labels.global_labels != labels.refined_labels).sum() for labels in (always, late)]

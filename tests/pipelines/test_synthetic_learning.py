@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.e2e
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("seed", [0])
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_calr_learns_and_refinement_discards_rightly(seed: int, tmp_path: Path) -> None:
     make_synthetic(tmp_path / "data", seed=seed)
     prepare_dataset("market1501", tmp_path / "data", SilentReporter())  # it is laid out like Market-1501
