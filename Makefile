@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/calr demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --maxschedchunk 1
 
 check: .venv/ready
 	$(BIN)/ruff check .

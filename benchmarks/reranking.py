@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", choices=["small", "market", "msmt17"], default="small")
+    parser.add_argument("--size", choices=["tiny", "small", "market", "msmt17"], default="small")
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()

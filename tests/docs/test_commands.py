@@ -34,6 +34,10 @@ NOT_CALR = {
     "python3 -m venv .venv": "belongs to the installation",
     ". .venv/bin/activate": "belongs to the installation",
     "python benchmarks/market_split.py": "needs real images and hours; prints the commands it runs",
+    "python benchmarks/labels.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/evaluation.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/reranking.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/linkage.py": "test_benchmarks.py runs it, at a tiny size",
 }
 """Other commands that may be shown, by how they start, and why they are not run here."""
 

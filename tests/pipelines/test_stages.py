@@ -19,7 +19,7 @@ from calr_cli.data.local_labels import read_local_labels
 from calr_cli.data.prepare import prepare_dataset
 from calr_cli.data.prepared import load_dataset
 from calr_cli.distances import jaccard_distance
-from calr_cli.errors import MemoryLimitError, TrainingError
+from calr_cli.errors import DataError, MemoryLimitError, TrainingError
 from calr_cli.events import Reporter, SilentReporter
 from calr_cli.pipelines.inter import train_inter
 from calr_cli.pipelines.intra import train_intra
@@ -27,6 +27,7 @@ from calr_cli.pipelines.labels import EpochLabels, label_epoch, refinement_quali
 from calr_cli.pipelines.run_dir import RunFolder, create_run, open_run
 from calr_cli.training.checkpoint import load_model
 from calr_cli.types import OUTLIER, Dataset, ImageSet
+from tests.support.features import unit_features
 from tests.support.small import small_dataset, small_settings
 
 CPU = torch.device("cpu")
@@ -300,6 +301,37 @@ def test_dbscan_takes_infomaps_place(golden: dict[str, np.ndarray]) -> None:
     assert any("pairs an image share a neighbour" in note for note in notebook.notes)
     other = labels_of(Settings(inter={"clustering": {**changes, "min_cluster_size": 50}}), golden)
     assert np.array_equal(other.global_labels, expected)
+
+
+@pytest.mark.parametrize("method", ["infomap", "dbscan"])
+def test_labels_are_the_same_to_the_bit_when_made_again(golden: dict[str, np.ndarray], method: str) -> None:
+    settings = Settings(inter={"clustering": {"method": method}})
+    first, second = labels_of(settings, golden), labels_of(settings, golden)
+    assert np.array_equal(first.global_labels, second.global_labels)
+    assert np.array_equal(first.refined_labels, second.refined_labels)
+    assert np.array_equal(first.pivots, second.pivots)
+
+
+@pytest.mark.parametrize("method", ["infomap", "dbscan"])
+@pytest.mark.parametrize("kind", ["fewer than k", "one image many times", "one camera", "duplicates"])
+def test_degenerate_features_have_labels(method: str, kind: str) -> None:
+    features = unit_features(0, 5 if kind == "fewer than k" else 60)
+    if kind == "one image many times":
+        features[:] = features[0]
+    if kind == "duplicates":
+        features[30:] = features[:30]
+    count = len(features)
+    camids = np.zeros(count, np.int64) if kind == "one camera" else np.arange(count) % 3
+    settings = Settings(inter={"clustering": {"method": method}})
+    labels = label_epoch(settings, features, camids, np.arange(count), 0, CPU, SilentReporter())
+    for found in (labels.global_labels, labels.refined_labels):
+        assert found.shape == (count,)
+        assert set(found) - {OUTLIER} <= set(range(len(labels.pivots)))
+    if kind == "one image many times":
+        assert (labels.global_labels == 0).all()
+    features[3, 1] = np.nan
+    with pytest.raises(DataError, match=r"^the features of image 3 are not all finite numbers"):
+        label_epoch(settings, features, camids, np.arange(count), 0, CPU, SilentReporter())
 
 
 def test_a_memory_limit_is_kept_or_refused_in_one_line(golden: dict[str, np.ndarray]) -> None:

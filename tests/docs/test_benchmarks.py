@@ -1,0 +1,62 @@
+"""The benchmarks of docs/performance.md run, and their algorithms agree with ours, at a tiny size."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def run(script: str, *arguments: str, folder: Path) -> dict[str, Any]:
+    file = folder / "figures.json"
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / script, *arguments, "--json", file],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| step |" in done.stdout or "| images |" in done.stdout
+    content: dict[str, Any] = json.loads(file.read_text())
+    assert "cores of" in content["machine"]
+    return content
+
+
+@pytest.mark.e2e
+def test_labels(tmp_path: Path) -> None:
+    rows = run("labels.py", "--size", "tiny", "--dim", "64", "--only", "jaccard", folder=tmp_path)["jaccard"]
+    assert [row["step"].split()[0] for row in rows] == ["encoding", "encoding", "dense"]
+    assert float(rows[1]["largest difference"]) < 1e-5
+
+
+@pytest.mark.e2e
+def test_labels_of_an_epoch(tmp_path: Path) -> None:
+    rows = run("labels.py", "--size", "tiny", "--dim", "64", "--only", "labels", folder=tmp_path)["labels"]
+    steps = [row["step"] for row in rows]
+    assert steps.count("- k-NN") == steps.count("- Infomap") >= 2
+    assert sum(row.get("share", 0) for row in rows[2:8]) == pytest.approx(1)
+
+
+@pytest.mark.e2e
+def test_evaluation(tmp_path: Path) -> None:
+    # The script itself refuses scores that differ by more than 1e-6.
+    rows = run("evaluation.py", "--size", "tiny", "--dim", "64", folder=tmp_path)["ranking"]
+    assert {"calr, from the matrix", "argsort and loop"} <= {row["step"] for row in rows}
+    assert all(0 < row["scores"][0] < 1 for row in rows if "scores" in row)
+
+
+@pytest.mark.e2e
+def test_reranking(tmp_path: Path) -> None:
+    rows = run("reranking.py", "--size", "tiny", "--dim", "64", folder=tmp_path)["rows"]
+    assert float(rows[1]["largest difference"]) < 1e-4
+
+
+@pytest.mark.e2e
+def test_linkage(tmp_path: Path) -> None:
+    run("linkage.py", "--images", "500", "--pairs", "40", folder=tmp_path)
