@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from calr_cli.distances import knn
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def test_the_peers_algorithms_reproduce_the_golden_numbers(
+    golden: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What we are measured against computes the same."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    dense_jaccard = importlib.import_module("labels").dense_jaccard
+    dense_rerank = importlib.import_module("dense_reranking").dense_rerank
+    features, query, gallery = golden["features"], golden["query"], golden["gallery"]
+    ranking = knn(features, 30).indices
+    np.testing.assert_allclose(dense_jaccard(features, ranking, 30, 6), golden["jaccard_30_6"], atol=1e-5)
+    np.testing.assert_allclose(
+        dense_rerank(features[query], features[gallery]), golden["rerank_distance_20_6_0.3"], atol=1e-5
+    )
 
 
 def run(script: str, *arguments: str, folder: Path) -> dict[str, Any]:
