@@ -15,8 +15,8 @@ from calr_cli.types import RetrievalMetrics
 
 Features = npt.ArrayLike | Tensor
 
-# A product of few rows spends its time on arranging the gallery for it, once per block.
-_BLOCK_BYTES = 128 * 2**20
+BLOCK_BYTES = 128 * 2**20
+"""Of distances: a product of few rows spends its time on arranging the gallery for it, once per block."""
 
 
 def retrieval_metrics(
@@ -26,6 +26,8 @@ def retrieval_metrics(
     g_pids: npt.ArrayLike,
     q_camids: npt.ArrayLike,
     g_camids: npt.ArrayLike,
+    *,
+    block_bytes: int = BLOCK_BYTES,
 ) -> RetrievalMetrics:
     """Retrieval metrics by squared Euclidean distance; see `ranking_metrics` for the protocol.
 
@@ -39,6 +41,7 @@ def retrieval_metrics(
         g_pids: (G,) identities of the gallery.
         q_camids: (Q,) cameras of the queries.
         g_camids: (G,) cameras of the gallery.
+        block_bytes: Memory of a block of distances.
 
     Raises:
         DataError: No query or no gallery image, features that are not finite, shapes that do not fit each
@@ -48,15 +51,14 @@ def retrieval_metrics(
     queries = _float_rows(q_features, "query").to(gallery.device)
     if queries.shape[1] != gallery.shape[1]:
         raise DataError(f"queries have {queries.shape[1]} dimensions, the gallery has {gallery.shape[1]}")
-    return metrics_of_blocks(
-        distance_blocks(queries, gallery), (len(queries), len(gallery)), q_pids, g_pids, q_camids, g_camids
-    )
+    blocks = distance_blocks(queries, gallery, block_bytes)
+    return metrics_of_blocks(blocks, (len(queries), len(gallery)), q_pids, g_pids, q_camids, g_camids)
 
 
-def distance_blocks(queries: Tensor, gallery: Tensor) -> Iterator[Tensor]:
+def distance_blocks(queries: Tensor, gallery: Tensor, block_bytes: int = BLOCK_BYTES) -> Iterator[Tensor]:
     """Squared Euclidean distances, never below 0, by (rows, G) blocks of queries; one memory for all."""
     squares = _squares(gallery)
-    rows = max(1, _BLOCK_BYTES // (4 * max(len(gallery), 1)))
+    rows = max(1, block_bytes // (4 * max(len(gallery), 1)))
     memory = torch.empty((min(rows, len(queries)), len(gallery)), device=gallery.device)
     for block in torch.split(queries, rows):
         distances = torch.addmm(squares, block, gallery.T, alpha=-2, out=memory[: len(block)])

@@ -65,7 +65,7 @@ def evaluate(
             metrics = metrics_of_blocks(map(torch.from_numpy, blocks), shape, *truth)
         else:
             queries, others = (torch.from_numpy(rows).to(device) for rows in (q_features, g_features))
-            metrics = retrieval_metrics(queries, others, *truth)
+            metrics = retrieval_metrics(queries, others, *truth, block_bytes=scratch // 2)
     return {
         "dataset": dataset.name,
         "mAP": 100 * metrics.mAP,

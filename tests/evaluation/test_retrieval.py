@@ -26,15 +26,14 @@ def squared_euclidean(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rows_per_block", [0, 1, 7, 29, 30, 1000])
-def test_equals_the_matrix_path_whatever_the_block(
-    monkeypatch: pytest.MonkeyPatch, rows_per_block: int
-) -> None:
+def test_equals_the_matrix_path_whatever_the_block(rows_per_block: int) -> None:
     rng = np.random.default_rng(0)
     features, pids, camids = unit_features(0, 100, 12), rng.integers(0, 8, 100), rng.integers(0, 4, 100)
     ids = pids[:30], pids[30:], camids[:30], camids[30:]
     expected = ranking_metrics(squared_euclidean(features[:30], features[30:]), *ids)
-    monkeypatch.setattr(retrieval, "_BLOCK_BYTES", 4 * 70 * rows_per_block)
-    found = retrieval_metrics(features[:30], torch.from_numpy(features[30:]), *ids)
+    found = retrieval_metrics(
+        features[:30], torch.from_numpy(features[30:]), *ids, block_bytes=4 * 70 * rows_per_block
+    )
     assert found.mAP == pytest.approx(expected.mAP, abs=1e-9)
     assert found.mINP == pytest.approx(expected.mINP, abs=1e-9)
     np.testing.assert_array_equal(found.cmc, expected.cmc)
