@@ -23,8 +23,8 @@ import torch
 from measuring import SIZES, MadeUp, Size, machine, made_up, measured, table, write_json
 from sklearn.metrics import average_precision_score
 
+from calr_cli.distances.euclidean import distance_blocks
 from calr_cli.evaluation import ranking_metrics, retrieval_metrics
-from calr_cli.evaluation.retrieval import distance_blocks
 
 BLOCK_BYTES = 128 * 2**20
 RANKS = 50

@@ -87,19 +87,19 @@ def _dense_linkage(distances: npt.NDArray[Any], num_clusters: int) -> IntArray:
     return np.unique(owner, return_inverse=True)[1].astype(np.int64)
 
 
-def silhouette(distances: npt.NDArray[np.float32] | sparse.sparray, labels: IntArray) -> float:
+def silhouette(distmat: npt.NDArray[np.float32] | sparse.sparray, labels: IntArray) -> float:
     """Mean silhouette of a clustering in -1..1: label-free quality; singletons count 0.
 
     A partition of one cluster, or of singletons only, has no silhouette and counts 0.
 
     Args:
-        distances: Dense, (N, N) distances with diagonal exactly 0; or sparse similarities, as
+        distmat: Dense, (N, N) distances with diagonal exactly 0; or sparse similarities, as
             ``agglomerative_labels`` takes them.
         labels: (N,) cluster labels.
     """
     classes, labels = np.unique(labels, return_inverse=True)
     if not 1 < len(classes) < len(labels):
         return 0.0
-    if sparse.issparse(distances):
-        return sparse_silhouette(_as_similarities(distances), labels)
-    return float(silhouette_score(distances, labels, metric="precomputed"))
+    if sparse.issparse(distmat):
+        return sparse_silhouette(_as_similarities(distmat), labels)
+    return float(silhouette_score(distmat, labels, metric="precomputed"))

@@ -32,7 +32,8 @@ KEEP_FREE = 64 * 2**20
 
 HOSTILE = "Do not trust this archive: unpack it by hand if you must, and look at what is in it"
 
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+"""What the libraries raise for damage; zipfile raises a RuntimeError for a compression it does not know."""
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def pair_products(array: FloatArray, rows: IntArray, columns: IntArray) -> npt.N
 
 
 def _similarity(minima: FloatArray) -> FloatArray:
-    """M / (2 - m); rounding must not bring it above 1."""
+    """Similarities m / (2 - m) of minima m; rounding must not bring them above 1."""
     result: FloatArray = np.minimum(minima / (2 - minima), 1)
     return result
 

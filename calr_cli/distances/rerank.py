@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from calr_cli.allocation import require_memory
+from calr_cli.distances.euclidean import distance_blocks
 from calr_cli.distances.jaccard import known_products
 from calr_cli.distances.k_reciprocal import blocks_of_minima, encode, expanded_sets, half_size
 from calr_cli.distances.knn import BLOCK_BYTES, Features, as_features
@@ -86,21 +86,21 @@ def rerank_blocks(
     known, largest = _nearest(everything, max(k1 + 1, k2), device, block_bytes)
     squares = np.einsum("nd,nd->n", everything, everything).astype(np.float64)
 
-    def normalised(known: Neighbours, rows: IntArray, columns: IntArray) -> npt.NDArray[np.float64]:
+    def normalised(rows: IntArray, columns: IntArray) -> npt.NDArray[np.float64]:
         products = known_products(known, everything, rows, columns)
         euclidean = np.maximum(squares[rows] + squares[columns] - 2 * products, 0)
         scaled: npt.NDArray[np.float64] = euclidean**2 / largest[rows]
         return scaled
 
     sets = expanded_sets(known.indices, k1 + 1, half_size(k1))
-    encoding = encode(sets, partial(normalised, known), known.indices, k2)
-    del sets, known
+    encoding = encode(sets, normalised, known.indices, k2)
     columns = encoding[num_queries:].T.tocsr()
-    on_device = torch.from_numpy(gallery).to(device)
-    rows = max(1, block_bytes // (4 * len(gallery)))
-    for start in range(0, num_queries, rows):
-        block = slice(start, min(start + rows, num_queries))
-        original = euclidean_squared(torch.from_numpy(queries[block]).to(device), on_device).square_()
+    left, right = torch.from_numpy(queries).to(device), torch.from_numpy(gallery).to(device)
+    start = 0
+    for distances in distance_blocks(left, right, block_bytes):
+        block = slice(start, start + len(distances))
+        start = block.stop
+        original = distances.square()
         original *= (lambda_value / torch.from_numpy(largest[block]).to(device)).float()[:, None]
         original += 1 - lambda_value  # the Jaccard distance of images that share no neighbour
         result: npt.NDArray[np.float32] = original.cpu().numpy()
@@ -115,12 +115,6 @@ def _take_similarity(result: FloatArray, share: float, rows: slice, minima: Floa
     minima /= 2 - minima
     minima *= share
     result[rows] -= minima
-
-
-def euclidean_squared(left: Tensor, right: Tensor) -> Tensor:
-    """(L, R) squared Euclidean distances, never below 0."""
-    products = torch.addmm(right.square().sum(1), left, right.T, alpha=-2)
-    return products.add_(left.square().sum(1, keepdim=True)).clamp_(min=0)
 
 
 def _nearest(

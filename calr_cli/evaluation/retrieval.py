@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from calr_cli.distances.euclidean import BLOCK_BYTES, distance_blocks, squared_lengths
 from calr_cli.errors import DataError
 from calr_cli.evaluation.ranking import metrics_of_blocks
 from calr_cli.types import RetrievalMetrics
 
 Features = npt.ArrayLike | Tensor
-
-BLOCK_BYTES = 128 * 2**20
-"""Of distances: a product of few rows spends its time on arranging the gallery for it, once per block."""
 
 
 def retrieval_metrics(
@@ -55,22 +51,6 @@ def retrieval_metrics(
     return metrics_of_blocks(blocks, (len(queries), len(gallery)), q_pids, g_pids, q_camids, g_camids)
 
 
-def distance_blocks(queries: Tensor, gallery: Tensor, block_bytes: int = BLOCK_BYTES) -> Iterator[Tensor]:
-    """Squared Euclidean distances, never below 0, by (rows, G) blocks of queries; one memory for all."""
-    squares = _squares(gallery)
-    rows = max(1, block_bytes // (4 * max(len(gallery), 1)))
-    memory = torch.empty((min(rows, len(queries)), len(gallery)), device=gallery.device)
-    for block in torch.split(queries, rows):
-        distances = torch.addmm(squares, block, gallery.T, alpha=-2, out=memory[: len(block)])
-        yield distances.add_(_squares(block)[:, None]).clamp_(min=0)
-
-
-def _squares(features: Tensor) -> Tensor:
-    """Squared lengths of the rows, without a second matrix of that size."""
-    squares: Tensor = torch.linalg.vector_norm(features, dim=1).square()
-    return squares
-
-
 def _float_rows(features: Features, of: str) -> Tensor:
     if isinstance(features, Tensor):
         rows = features.detach().float()
@@ -78,7 +58,7 @@ def _float_rows(features: Features, of: str) -> Tensor:
         rows = torch.from_numpy(np.require(features, np.float32, ["C", "W"]))  # torch warns of read-only ones
     if rows.ndim != 2:
         raise DataError(f"features have shape {tuple(rows.shape)}, expected (images, dimensions)")
-    is_bad = ~_squares(rows).isfinite()
+    is_bad = ~squared_lengths(rows).isfinite()
     if is_bad.any():
         raise DataError(
             f"the features of {of} {int(is_bad.nonzero()[0, 0])} are not all finite numbers",

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calr_cli.distances.euclidean import distance_blocks
 from calr_cli.errors import DataError
-from calr_cli.evaluation import ranking_metrics, retrieval, retrieval_metrics
+from calr_cli.evaluation import ranking_metrics, retrieval_metrics
 from tests.support.features import unit_features
 
 
@@ -44,14 +45,14 @@ def test_equals_the_matrix_path_whatever_the_block(rows_per_block: int) -> None:
 @given(seed=st.integers(0, 2**32), queries=st.integers(1, 9), gallery=st.integers(1, 30))
 def test_distances_are_right_to_the_sixth_digit(seed: int, queries: int, gallery: int) -> None:
     features = torch.from_numpy(unit_features(seed, queries + gallery, 16))
-    found = torch.cat([*retrieval.distance_blocks(features[:queries], features[queries:])])
+    found = torch.cat([*distance_blocks(features[:queries], features[queries:])])
     expected = squared_euclidean(features[:queries].numpy(), features[queries:].numpy())
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_an_image_has_no_negative_distance_to_itself() -> None:
     features = torch.from_numpy(unit_features(7, 30)) * 100  # large norms cancel badly
-    assert torch.cat([*retrieval.distance_blocks(features, features)]).min() >= 0
+    assert torch.cat([*distance_blocks(features, features)]).min() >= 0
 
 
 def test_features_stay_as_they_are_and_may_be_read_only() -> None:
