@@ -1,10 +1,11 @@
 """The real runs of docs/results.md: ImageNet start, baseline and CALR on Market-1501 (375/175 split).
 
-    python benchmarks/market_split.py --pretrained mobilenet_v2_imagenet.pth --seeds 1 2 --output FOLDER
+    python benchmarks/market_split.py --pretrained mobilenet_v2_imagenet.pth --seeds 1 2 3 --output FOLDER
 
-Runs the `calr` commands it prints, skips what is finished, and prints a table with mAP and Rank-1/5/10 on all
-test identities, on those with an even number (development) and on those with an odd number (held out). The
-even and odd rows restrict the queries and keep the whole gallery. Needs `calr prepare-data` to have been run.
+Runs the `calr` commands it prints, skips what is finished, and prints a table with mAP and Rank-1/5/10 of
+the last and the selected model: on all test identities, on those with an even number (development) and on
+those with an odd number (held out). The even and odd rows restrict the queries and keep the whole gallery.
+Needs `calr prepare-data` to have been run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from calr_cli.allocation import keep_freed_memory
 from calr_cli.data.prepared import load_dataset
+from calr_cli.data.store import open_pixels
 from calr_cli.evaluation import retrieval_metrics
 from calr_cli.events import SilentReporter
 from calr_cli.extraction import extract_features
@@ -61,11 +63,15 @@ def train(stage: str, folder: Path, seed: int, pretrained: str, *more: str) -> N
 
 
 def scores(encoder: Encoder, dataset: Dataset) -> dict[str, dict[str, float]]:
-    size = {"height": 128, "width": 64, "batch_size": 256, "workers": 4, "reporter": SilentReporter()}
     query, gallery = dataset.query, dataset.gallery
     q_features, g_features = (
-        extract_features(encoder, query, **size),
-        extract_features(encoder, gallery, **size),
+        extract_features(
+            encoder,
+            open_pixels(images, height=128, width=64, workers=4, cache="disk", reporter=SilentReporter()),
+            batch_size=256,
+            reporter=SilentReporter(),
+        )
+        for images in (query, gallery)
     )
     result = {}
     parts = {"all": query.pids >= 0, "even": query.pids % 2 == 0, "odd": query.pids % 2 == 1}
@@ -83,9 +89,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pretrained", required=True, help="ImageNet weights of MobileNetV2")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, default=12, help="of stage 2")
     parser.add_argument("--only", choices=["baseline", "calr"], help="one of the two")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     dataset = load_dataset("market1501", None, SilentReporter())
@@ -94,24 +101,28 @@ def main() -> None:
     start = Encoder("mobilenet_v2", "gem")
     load_pretrained(start, options.pretrained)
     results = {"ImageNet, no training": scores(start, dataset)}
-    epochs = ["--epochs", str(options.epochs)]
+    epochs = ["--epochs", str(options.epochs), "--set", "evaluation.monitor_every=1"]
+    precision = ["--set", f"precision={options.precision}"]
     for seed in options.seeds:
         folder = options.output / f"seed{seed}"
-        train("train-intra", folder / "intra", seed, options.pretrained)
+        train("train-intra", folder / "intra", seed, options.pretrained, *precision)
         runs = {
             "baseline": BASELINE,
             "calr": ["--local-labels", str(folder / "intra" / "local_labels.csv")],
         }
         for name, more in runs.items():
             if options.only in (None, name):
-                run = folder / f"{name}-{options.epochs}"
-                train("train-inter", run, seed, options.pretrained, *epochs, *more)
-                encoder, _ = load_model(run / "model.pth")
-                results[f"{name}, seed {seed}, {options.epochs} epochs"] = scores(encoder, dataset)
+                run = folder / f"{name}-{options.epochs}-{options.precision}"
+                train("train-inter", run, seed, options.pretrained, *precision, *epochs, *more)
+                for choice in ("last", "selected"):
+                    encoder, card = load_model(run / f"{choice}.pth")
+                    title = f"{name}, seed {seed}, {choice}: {card.epoch} of {options.epochs} epochs"
+                    results[title] = scores(encoder, dataset)
     for name, parts in results.items():
         for part, figures in parts.items():
-            print(f"{name:32} {part:5}", *(f"{key} {value:5.1f}" for key, value in figures.items()))
-    (options.output / f"results-{options.epochs}.json").write_text(json.dumps(results, indent=1) + "\n")
+            print(f"{name:44} {part:5}", *(f"{key} {value:5.1f}" for key, value in figures.items()))
+    file = options.output / f"results-{options.epochs}-{options.precision}-{options.only or 'both'}.json"
+    file.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

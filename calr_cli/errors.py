@@ -47,3 +47,7 @@ class TrainingError(CalrError):
 
 class MemoryLimitError(CalrError):
     """A step that needs more memory than it may take."""
+
+
+class WorkerError(CalrError):
+    """A process of a run on several devices that ended before its work was done."""

@@ -6,52 +6,52 @@ import numpy as np
 import torch
 
 from calr_cli.data.augment import normalise
-from calr_cli.data.loaders import pixel_batches
+from calr_cli.data.loaders import PixelSource
+from calr_cli.distributed import collectives
 from calr_cli.events import Reporter
 from calr_cli.models.encoder import Encoder
-from calr_cli.types import FloatArray, ImageSet
+from calr_cli.transfer import to_device
+from calr_cli.types import FloatArray
 
 
 def extract_features(
     encoder: Encoder,
-    images: ImageSet,
+    pixels: PixelSource,
     *,
-    height: int,
-    width: int,
     batch_size: int,
-    workers: int,
     reporter: Reporter,
     title: str = "features",
 ) -> FloatArray:
-    """Features of ``images`` in record order, with the evaluation transform.
+    """Features of images in record order, with the evaluation transform.
 
-    The encoder is put into evaluation mode and works where its weights are.
+    The encoder is put into evaluation mode and works where its weights are. With several ranks each works
+    on a contiguous part of the images, and rank 0 gets all features.
 
     Args:
         encoder: The network.
-        images: N images.
-        height: Of the network input.
-        width: Of the network input.
+        pixels: Of N images.
         batch_size: Images per forward pass.
-        workers: Threads that decode.
         reporter: Shown a progress in images.
         title: Of that progress.
 
     Returns:
-        (N, D) float32 unit rows.
+        (N, D) float32 unit rows; on ranks other than 0 those of their own part.
 
     Raises:
         DataError: An image that cannot be read.
     """
     encoder.eval()
     device = next(encoder.parameters()).device
-    features = np.empty((len(images), encoder.feature_dim), np.float32)
-    batches = [
-        np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)
-    ]
-    pixels = pixel_batches(images, batches, height=height, width=width, workers=workers)
-    with reporter.progress(title, len(images), "images") as progress, torch.inference_mode():
-        for batch, block in zip(batches, pixels, strict=True):
-            features[batch] = encoder(normalise(block.to(device))).cpu().numpy()
-            progress.advance(len(batch))
-    return features
+    ranks, rank = collectives.world_size(), collectives.rank()
+    cuts = [len(pixels) * r // ranks for r in range(ranks + 1)]
+    mine = np.arange(cuts[rank], cuts[rank + 1])
+    features = torch.empty((len(mine), encoder.feature_dim), device=device)
+    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    blocks = pixels.batches(batches, pin=device.type == "cuda")
+    done = 0
+    with reporter.progress(title, len(mine), "images") as progress, torch.inference_mode():
+        for block in blocks:
+            features[done : done + len(block)] = encoder(normalise(to_device(block, device)))
+            done += len(block)
+            progress.advance(len(block))
+    return collectives.collect_rows(features.cpu().numpy(), np.diff(cuts).tolist())

@@ -10,6 +10,7 @@ import torch
 
 from calr_cli.data.augment import normalise
 from calr_cli.data.images import read_pixels
+from calr_cli.data.loaders import ImageFiles
 from calr_cli.errors import DataError
 from calr_cli.events import Progress, SilentReporter
 from calr_cli.extraction import extract_features
@@ -49,11 +50,8 @@ def extract(
 ) -> FloatArray:
     return extract_features(
         encoder,
-        images,
-        height=32,
-        width=16,
+        ImageFiles(images, 32, 16, 2),
         batch_size=batch_size,
-        workers=2,
         reporter=reporter or Counted(),
     )
 
@@ -65,7 +63,7 @@ def test_each_image_s_own_feature_in_record_order(encoder: Encoder, images: Imag
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
     with torch.no_grad():
         for path, feature in zip(images.paths, features, strict=True):
-            pixels = torch.from_numpy(read_pixels(images.root / path, 32, 16))[None]
+            pixels = torch.tensor(read_pixels(images.root / path, 32, 16))[None]
             np.testing.assert_allclose(encoder(normalise(pixels))[0], feature, atol=1e-5)
     assert np.abs(features[1:] - features[:-1]).max(axis=1).min() > 1e-4  # they really differ
 

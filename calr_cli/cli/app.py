@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ from calr_cli.cli.evaluate import evaluate
 from calr_cli.cli.fetch_pretrained import fetch_pretrained
 from calr_cli.cli.prepare_data import prepare_data
 from calr_cli.cli.presets import list_presets, show_preset
+from calr_cli.cli.ranks import is_main
 from calr_cli.cli.train import train
 from calr_cli.cli.train_inter import train_inter
 from calr_cli.cli.train_intra import train_intra
@@ -49,16 +52,19 @@ def guarded(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":  # torch's, not imported for its name
                 raise
-            hint = "Lower -b/--batch-size or evaluation.batch_size, or choose a smaller input"
-            raise stopped([f"error: the memory of the GPU is full. {hint}"], error) from None
+            gpu = re.search(r"GPU (\d+)", str(error))
+            where = f"GPU {gpu[1]}" if gpu else "the GPU"
+            hint = "Lower batch_norm_group_size (training) or evaluation.batch_size (extraction)"
+            raise stopped([f"error: the memory of {where} is full. {hint}"], error) from None
 
     return boundary
 
 
 def stopped(lines: Sequence[str], error: BaseException, code: int = EXIT_PROBLEM) -> typer.Exit:
     """Say the lines, then what was noted on the error's way up (how to resume)."""
+    who = "" if is_main() else f"rank {os.environ['RANK']}: "
     for line in (*lines, *getattr(error, "__notes__", ())):
-        typer.echo(line, err=True)
+        typer.echo(f"{who}{line}", err=True)
     return typer.Exit(code)
 
 
@@ -97,6 +103,7 @@ presets.command("show")(guarded(show_preset))
 def main() -> None:
     """Run the command line."""
     keep_freed_memory()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a cluster says that time is up
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     app(prog_name="calr")

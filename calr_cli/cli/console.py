@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from threading import Timer
+from threading import RLock, Timer
 from time import perf_counter
 from typing import IO, Any
 
@@ -16,7 +16,8 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from calr_cli.cli.epoch_table import Column, columns_of
-from calr_cli.events import Progress
+from calr_cli.cli.ranks import is_main
+from calr_cli.events import Progress, Reporter, SilentReporter
 
 PATIENCE = 2.0
 """Seconds after which a step is worth a line where there are no live bars."""
@@ -40,7 +41,7 @@ def console_on(stream: IO[str]) -> Console:
 
 
 class RichReporter:
-    """`events.Reporter` for people, on stderr.
+    """`events.Reporter` for people, on stderr; may be called from several threads.
 
     Args:
         quiet: Warnings only.
@@ -51,6 +52,8 @@ class RichReporter:
         self.quiet = quiet
         self._columns: Sequence[Column] | None = None
         self._bars: Bars | None = None
+        self._steps = 0
+        self._lock = RLock()
 
     def stage(self, title: str) -> None:
         """A heading."""
@@ -67,10 +70,11 @@ class RichReporter:
     def metric(self, row: Mapping[str, Any]) -> None:
         """A row of the epoch table, below a header where the kind of row changes."""
         columns = columns_of(row)
-        if columns is not self._columns:
-            self._say("  ".join(f"{title:>{width}}" for title, width, _ in columns), style="bold")
-            self._columns = columns
-        self._say("  ".join(f"{cell(row):>{width}}" for _, width, cell in columns))
+        with self._lock:
+            if columns is not self._columns:
+                self._say("  ".join(f"{title:>{width}}" for title, width, _ in columns), style="bold")
+                self._columns = columns
+            self._say("  ".join(f"{cell(row):>{width}}" for _, width, cell in columns))
 
     def progress(self, title: str, total: int, unit: str = "") -> AbstractContextManager[Progress]:
         """A live bar; where there is no terminal, lines for steps that take long."""
@@ -85,31 +89,41 @@ class RichReporter:
 
     @contextmanager
     def _live(self, step: Step) -> Iterator[Progress]:
-        outermost = self._bars is None
-        if self._bars is None:
-            columns = (
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(24),
-                TextColumn("{task.fields[state]}"),
-            )
-            self._bars = Bars(
-                *columns,
-                TimeRemainingColumn(compact=True),
-                console=self.console,
-                transient=True,
-                refresh_per_second=5,
-            )
-            self._bars.start()
-        bars = self._bars
+        bars = self._shared_bars()
         task = bars.add_task(step.title, total=step.total or None, state=step.state())
         step.on_advance = lambda: bars.update(task, completed=step.done, state=step.state())
         try:
             yield step
         finally:
             bars.remove_task(task)
-            if outermost:
-                bars.stop()
+            self._give_back_bars()
+
+    def _shared_bars(self) -> Bars:
+        """The live display: one at a time, a line in it for each step under way, whichever ends first."""
+        with self._lock:
+            self._steps += 1
+            if self._bars is None:
+                columns = (
+                    SpinnerColumn(),
+                    TextColumn("{task.description}"),
+                    BarColumn(24),
+                    TextColumn("{task.fields[state]}"),
+                )
+                self._bars = Bars(
+                    *columns,
+                    TimeRemainingColumn(compact=True),
+                    console=self.console,
+                    transient=True,
+                    refresh_per_second=5,
+                )
+                self._bars.start()
+            return self._bars
+
+    def _give_back_bars(self) -> None:
+        with self._lock:
+            self._steps -= 1
+            if self._bars is not None and not self._steps:
+                self._bars.stop()
                 self._bars = None
 
     @contextmanager
@@ -134,6 +148,11 @@ class RichReporter:
             timer.cancel()
         if said:
             self._say(f"{step.title}: {step.summary()}")
+
+
+def reporter_for(quiet: bool) -> Reporter:
+    """A reporter for people; of the processes that torchrun started the first one speaks for all."""
+    return RichReporter(quiet) if is_main() else SilentReporter()
 
 
 class Step:
@@ -192,12 +211,13 @@ SHORT = {"iterations": "it"}
 
 def print_json(result: Mapping[str, Any]) -> None:
     """The result as the only thing on stdout."""
-    sys.stdout.write(json.dumps(result, default=str) + "\n")
+    print_text(json.dumps(result, default=str))
 
 
 def print_text(text: str) -> None:
-    """A result that is text, as it is."""
-    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    """A result that is text, as it is; of the processes that torchrun started the first one prints it."""
+    if is_main():
+        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1) -> None:

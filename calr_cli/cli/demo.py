@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from calr_cli.cli import options
-from calr_cli.cli.console import RichReporter, print_json, print_paths, print_table
+from calr_cli.cli.console import print_json, print_paths, print_table, reporter_for
 from calr_cli.cli.evaluate import MEASURES
 from calr_cli.cli.start import refuse_existing
 
@@ -26,11 +26,11 @@ def demo(
     settings = resolve_settings("synthetic", None, set_ or (), flags).settings
 
     refuse_existing(output)
-    from calr_cli.pipelines.build import choose_device
     from calr_cli.pipelines.demo import run_demo
+    from calr_cli.pipelines.devices import choose_devices
 
-    reporter = RichReporter(quiet)
-    result = run_demo(settings, choose_device(None, device, reporter), output, reporter)
+    reporter = reporter_for(quiet)
+    result = run_demo(settings, choose_devices(None, device, None, reporter)[0], output, reporter)
     if json:
         print_json(result)
         return

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from calr_cli.cli import options
-from calr_cli.cli.console import RichReporter, print_json, print_table
-from calr_cli.cli.start import resolved_settings, show_config
+from calr_cli.cli.console import print_json, print_table, reporter_for
+from calr_cli.cli.start import devices_of, resolved_settings, show_config
 from calr_cli.errors import CheckpointError, ConfigError
 from calr_cli.events import Reporter
 
 if TYPE_CHECKING:
     from calr_cli.config.loading import ResolvedSettings
-    from calr_cli.models.encoder import Encoder
 
 FROM_MODEL = ("arch", "pooling", "height", "width")
 """What a model file says by itself."""
@@ -48,12 +48,13 @@ def evaluate(
     print_config: options.PrintConfig = False,
     gpus: options.Gpus = None,
     device: options.Device = None,
+    processes: options.Processes = None,
     root: options.Root = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Measure mAP and Rank-1, -5, -10 of a trained model, or of an untrained one (-a, --pretrained)."""
-    reporter = RichReporter(quiet)
+    reporter = reporter_for(quiet)
     if resume is None and pretrained is None:
         raise ConfigError(
             "which model? Neither --resume nor --pretrained was given",
@@ -62,34 +63,35 @@ def evaluate(
     if resume is not None and pretrained is not None:
         raise ConfigError("--resume and --pretrained contradict each other", "Give one of them")
     if resume is not None:
-        encoder, model, resolved = load_trained(resume, context.params, reporter)
+        file, resolved = find_trained(resume, context.params, reporter)
     else:
-        encoder, model, resolved = None, "", resolved_settings(context.params, "evaluation")
+        file, resolved = None, resolved_settings(context.params, "evaluation")
     if print_config:
         show_config(resolved, json)
         return
     from calr_cli.data.prepared import load_dataset
-    from calr_cli.pipelines.build import build_encoder, check_start, choose_device
-    from calr_cli.pipelines.evaluate import evaluate as measure
+    from calr_cli.files import calr_home
+    from calr_cli.pipelines.build import check_start
+    from calr_cli.pipelines.processes import run_evaluation
 
     settings = resolved.settings
-    where = choose_device(gpus, device, reporter)
+    devices = devices_of(context.params, reporter)
     images = load_dataset(settings.data.dataset, root, reporter)
-    if encoder is None:
-        model = check_start(settings)
-        encoder = build_encoder(settings, "inter", where)
+    model = check_start(settings) if file is None else str(file)
     reporter.note(f"model: {model}")
-    result = {"model": model, **measure(settings, encoder.to(where), images, rerank, reporter)}
+    logs = calr_home() / "logs" / "evaluate"
+    result = {
+        "model": model,
+        **run_evaluation(settings, file, images, rerank, devices, logs, reporter),
+    }
     if json:
         print_json(result)
     else:
         show_metrics(result)
 
 
-def load_trained(
-    name: str, params: Mapping[str, Any], reporter: Reporter
-) -> tuple[Encoder, str, ResolvedSettings]:
-    """The encoder of a model file, the file, and settings that agree with both the file and the flags.
+def find_trained(name: str, params: Mapping[str, Any], reporter: Reporter) -> tuple[Path, ResolvedSettings]:
+    """A model file, and settings that agree with both the file and the flags.
 
     Raises:
         CheckpointError: No such file, not a model, or a flag that contradicts it.
@@ -103,7 +105,7 @@ def load_trained(
     path = find_model(name, dataset)
     if str(path) != name:
         reporter.note(f"{name} is not here: taking {path}")
-    encoder, card = load_model(path)
+    card = load_model(path)[1]
     if differing := [
         f"{path} has {name} {getattr(card, name)}, not {params[name]}"
         for name in FROM_MODEL
@@ -112,7 +114,7 @@ def load_trained(
         raise CheckpointError(differing, "Leave these flags out: the model knows them")
     known = {options.SETTING_FLAGS[name][0]: (str(path), getattr(card, name)) for name in FROM_MODEL}
     params = {**params, "dataset": dataset or card.dataset}
-    return encoder, str(path), resolved_settings(params, "evaluation", known)
+    return path, resolved_settings(params, "evaluation", known)
 
 
 def show_metrics(result: Mapping[str, Any]) -> None:

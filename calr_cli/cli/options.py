@@ -23,6 +23,8 @@ SETTING_FLAGS: dict[str, tuple[str, str]] = {
     "width": ("data.width", "--width"),
     "workers": ("data.workers", "-j/--workers"),
     "seed": ("seed", "--seed"),
+    "deterministic": ("deterministic", "--deterministic"),
+    "oracle": ("inter.selection.oracle", "--oracle"),
     "batch_size": ("{stage}.batch_size", "-b/--batch-size"),
     "num_instances": ("{stage}.num_instances", "--num-instances"),
     "epochs": ("{stage}.epochs", "--epochs"),
@@ -57,6 +59,11 @@ def setting(key: str, *names: str, metavar: str) -> Any:
     return typer.Option(*names, help=meaning(key), metavar=metavar, rich_help_panel="Settings")
 
 
+def switch(key: str, name: str) -> Any:
+    """The option that turns a setting on."""
+    return typer.Option(name, help=meaning(key), show_default=False, rich_help_panel="Settings")
+
+
 Dataset = Annotated[
     str | None,
     typer.Option(
@@ -70,6 +77,8 @@ Height = Annotated[str | None, setting("data.height", "--height", metavar="PIXEL
 Width = Annotated[str | None, setting("data.width", "--width", metavar="PIXELS")]
 Workers = Annotated[str | None, setting("data.workers", "-j", "--workers", metavar="N")]
 Seed = Annotated[str | None, setting("seed", "--seed", metavar="N")]
+Deterministic = Annotated[bool | None, switch("deterministic", "--deterministic")]
+Oracle = Annotated[bool | None, switch("inter.selection.oracle", "--oracle")]
 BatchSize = Annotated[str | None, setting("inter.batch_size", "-b", "--batch-size", metavar="N")]
 ExtractionBatchSize = Annotated[
     str | None, setting("evaluation.batch_size", "-b", "--batch-size", metavar="N")
@@ -102,7 +111,7 @@ PrintConfig = Annotated[
 ]
 Gpus = Annotated[
     str | None,
-    typer.Option("--gpus", metavar="LIST", help="CUDA devices by number, as 0", rich_help_panel="Where"),
+    typer.Option("--gpus", metavar="LIST", help="CUDA devices by number, as 0,1", rich_help_panel="Where"),
 ]
 Device = Annotated[
     str | None,
@@ -111,6 +120,24 @@ Device = Annotated[
         metavar="KIND",
         help="cpu or cuda; by default CUDA where there is any",
         rich_help_panel="Where",
+    ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        metavar="N",
+        help="with --device cpu: processes that share it, for tests",
+        rich_help_panel="Where",
+    ),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        metavar="N",
+        help="repeat with N seeds, the first one and those after it; report mean and spread",
+        rich_help_panel="Settings",
     ),
 ]
 Root = Annotated[
@@ -136,7 +163,8 @@ OutputOfBoth = Annotated[
     typer.Option(
         "--output",
         metavar="DIR",
-        help="a new folder, for the runs intra and inter; default: runs/DATASET/STAGE/TIME",
+        help="a new folder, for the runs intra and inter; default: runs/DATASET/STAGE/TIME, "
+        "with --seeds runs/DATASET/seeds/TIME",
         rich_help_panel="Where",
     ),
 ]
@@ -152,6 +180,15 @@ ResumeRun = Annotated[
         "--resume",
         metavar="RUN_FOLDER",
         help="continue the interrupted run in this folder",
+        rich_help_panel="Where",
+    ),
+]
+ResumeBoth = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="DIR",
+        help="continue what an interrupted `calr train --output DIR` left to do",
         rich_help_panel="Where",
     ),
 ]

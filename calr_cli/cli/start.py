@@ -1,16 +1,17 @@
-"""What the training commands do before they train: settings, device, data, and the run to continue."""
+"""What the training commands do before they train: settings, devices, data, and the run to continue."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calr_cli.cli.console import print_json, print_text
-from calr_cli.cli.options import SETTING_FLAGS, setting_flags
+from calr_cli.cli.options import setting_flags
+from calr_cli.cli.ranks import on_main
 from calr_cli.errors import CheckpointError, ConfigError, TrainingError
 from calr_cli.events import Reporter
 
@@ -19,21 +20,21 @@ if TYPE_CHECKING:  # torch takes seconds to import; `--help` and `--print-config
 
     from calr_cli.config.loading import ResolvedSettings
     from calr_cli.config.schema import Settings
+    from calr_cli.pipelines.resume import Continuation
     from calr_cli.pipelines.run_dir import RunFolder
     from calr_cli.types import Dataset
 
-MACHINE_FLAGS = {"gpus": "--gpus", "device": "--device", "root": "--root"}
+MACHINE_FLAGS = {"gpus": "--gpus", "device": "--device", "processes": "--processes", "root": "--root"}
 """Where a run works: these may differ when it is continued."""
 
 NEW_RUN_FLAGS = {
     "dataset": "-d/--dataset",
-    "set_": "--set",
     "config": "--config",
     "print_config": "--print-config",
     "output": "--output",
-    **{name: flag for name, (_, flag) in SETTING_FLAGS.items()},
+    "seeds": "--seeds",
 }
-"""What a run is told at its start and keeps."""
+"""What belongs to a run's start only."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,14 @@ class Start:
     Attributes:
         settings: What the run is told.
         dataset: Its images.
-        device: Where it works.
-        run: The run to continue, None for a new one.
+        devices: Where it works, a process on each.
+        continuation: Of the run to continue, None for a new one.
     """
 
     settings: Settings
     dataset: Dataset
-    device: torch.device
-    run: RunFolder | None
+    devices: list[torch.device]
+    continuation: Continuation | None = None
 
 
 def resolved_settings(
@@ -101,6 +102,27 @@ def show_config(resolved: ResolvedSettings, as_json: bool) -> None:
         print_text(print_config(resolved))
 
 
+def refuse_beside_resume(params: Mapping[str, Any], stage: str) -> None:
+    """Keep a run as it was begun, but for what ``--set`` changes on purpose.
+
+    Raises:
+        ConfigError: Flags of a new run, or of settings, which are to be given by ``--set``.
+    """
+    if given := [flag for name, flag in NEW_RUN_FLAGS.items() if params.get(name)]:
+        raise ConfigError(
+            f"--resume continues a run as it was begun: {', '.join(given)} cannot be given beside it",
+            "Leave that out, or start a new run",
+        )
+    if flags := setting_flags(params, stage):
+        words = {key: "true" if value is True else value for key, (_, value) in flags.items()}
+        changes = " ".join(f"--set {key}={shlex.quote(word)}" for key, word in words.items())
+        names = ", ".join(flag for flag, _ in flags.values())
+        raise ConfigError(
+            f"--resume continues a run as it was begun: {names} would change its settings",
+            f"To change them on purpose: {changes}",
+        )
+
+
 def start_training(params: Mapping[str, Any], stage: str, reporter: Reporter) -> Start | None:
     """Check everything that a run needs before anything is written; None if only settings were asked for.
 
@@ -112,28 +134,86 @@ def start_training(params: Mapping[str, Any], stage: str, reporter: Reporter) ->
     Raises:
         CalrError: A flag, setting, device, dataset, weights file or run folder that cannot be used.
     """
-    if params.get("resume") is None:
+    resume = params.get("resume")
+    if resume is not None:
+        refuse_beside_resume(params, stage)
+    else:
         resolved = resolved_settings(params, stage)
         if params["print_config"]:
             show_config(resolved, params["json"])
             return None
-    elif given := [flag for name, flag in NEW_RUN_FLAGS.items() if params.get(name)]:
-        raise ConfigError(
-            f"--resume continues a run as it was begun: {', '.join(given)} cannot be given beside it",
-            "Leave out what is not --gpus, --device or --root, or start a new run",
-        )
 
+    devices = devices_of(params, reporter)
+    if resume is None:
+        on_main(lambda: refuse_existing(params["output"]))
+        return checked(resolved.settings, None, devices, params, reporter)
+    plan = on_main(lambda: plan_unfinished(resume, stage, params["set_"] or ()))
+    return checked(plan.settings, plan, devices, params, reporter)
+
+
+def plan_unfinished(path: Path, stage: str, assignments: Sequence[str]) -> Continuation:
+    """How the run in ``path`` goes on.
+
+    Raises:
+        CheckpointError: It is none, or it is finished.
+        ConfigError: A setting that may not change, or not in this way.
+    """
+    from calr_cli.pipelines.resume import nothing_to_resume, plan_continuation
+
+    plan = plan_continuation(path, stage, assignments)
+    if plan.finished:
+        raise nothing_to_resume(plan, stage)
+    return plan
+
+
+def devices_of(params: Mapping[str, Any], reporter: Reporter) -> list[torch.device]:
+    """The devices that the flags ask for; under torchrun, its processes know each other from here on.
+
+    Raises:
+        ConfigError: A device that is not there, or flags that contradict each other.
+        WorkerError: The other processes cannot be reached.
+    """
+    from calr_cli.distributed.collectives import join
+    from calr_cli.pipelines.devices import choose_devices
+
+    devices = choose_devices(params["gpus"], params["device"], params["processes"], reporter)
+    join()
+    return devices
+
+
+def checked(
+    settings: Settings,
+    continuation: Continuation | None,
+    devices: list[torch.device],
+    params: Mapping[str, Any],
+    reporter: Reporter,
+) -> Start:
+    """The start of a run whose data and weights are there.
+
+    Raises:
+        CalrError: They are not, or cannot be used.
+    """
     from calr_cli.data.prepared import load_dataset
-    from calr_cli.pipelines.build import check_start, choose_device
-    from calr_cli.pipelines.run_dir import open_run
+    from calr_cli.pipelines.build import check_start
 
-    run = open_run(params["resume"], stage) if params.get("resume") is not None else None
-    settings = resolved.settings if run is None else run.settings
-    device = choose_device(params["gpus"], params["device"], reporter)
     dataset = load_dataset(settings.data.dataset, params["root"], reporter)
     reporter.note(check_start(settings))
-    refuse_existing(params.get("output"))
-    return Start(settings, dataset, device, run)
+    return Start(settings, dataset, devices, continuation)
+
+
+def begin_run(start: Start, stage: str, output: Path | None, reporter: Reporter) -> RunFolder:
+    """The folder to work in: a new one, or that of the run to continue, with that written down.
+
+    Raises:
+        CheckpointError: The folder cannot be made.
+    """
+    from calr_cli.pipelines.resume import begin_continuation
+    from calr_cli.pipelines.run_dir import create_run
+
+    plan = start.continuation
+    if plan is not None:
+        return on_main(lambda: begin_continuation(plan, start.devices, reporter))
+    return on_main(lambda: create_run(start.settings, stage, start.devices, output))
 
 
 def refuse_existing(output: Path | None) -> None:
@@ -149,9 +229,9 @@ def refuse_existing(output: Path | None) -> None:
         )
 
 
-def resume_command(stage: str, run: RunFolder, params: Mapping[str, Any], *more: str) -> str:
-    """The command line that continues ``run`` on the same machine as this command."""
-    words = ["calr", f"train-{stage}", "--resume", str(run.path), *more]
+def resume_command(command: str, folder: Path, params: Mapping[str, Any], *more: str) -> str:
+    """The command line that continues the run in ``folder`` on the same machine as this command."""
+    words = ["calr", command, "--resume", str(folder), *more]
     for name, flag in MACHINE_FLAGS.items():
         if params[name] is not None:
             words += [flag, str(params[name])]
@@ -162,12 +242,11 @@ def resume_command(stage: str, run: RunFolder, params: Mapping[str, Any], *more:
 def resumable(*commands: str) -> Iterator[None]:
     """Whatever stops the block says which commands, one after another, go on from there.
 
-    A training that went wrong would go wrong again, so that it gets no such advice.
+    A training that went wrong would go wrong again without a change.
     """
     try:
         yield
-    except TrainingError:
-        raise
     except BaseException as error:
-        error.add_note(f"resume with: {' && '.join(commands)}")
+        change = " --set KEY=VALUE" if isinstance(error, TrainingError) else ""
+        error.add_note(f"resume with: {commands[0]}{change}{''.join(f' && {more}' for more in commands[1:])}")
         raise

@@ -1,16 +1,30 @@
-"""``calr train``: both stages, one after the other."""
+"""``calr train``: both stages, one after the other; with one seed or several."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from calr_cli.cli import options
-from calr_cli.cli.console import RichReporter, print_json
-from calr_cli.cli.start import start_training
-from calr_cli.cli.train_inter import run_inter, run_intra_first, show_inter
+from calr_cli.cli.console import print_json, reporter_for
+from calr_cli.cli.pairs import begin_pairs, continue_pairs, plan_pairs, train_pair
+from calr_cli.cli.ranks import on_main
+from calr_cli.cli.seeds import show_seeds, train_seeds
+from calr_cli.cli.start import (
+    Start,
+    checked,
+    devices_of,
+    refuse_beside_resume,
+    resume_command,
+    start_training,
+)
+from calr_cli.cli.train_inter import show_inter
 from calr_cli.cli.train_intra import show_intra
+from calr_cli.errors import ConfigError
 
 
 def train(
@@ -23,39 +37,65 @@ def train(
     pooling: options.Pooling = None,
     pretrained: options.Pretrained = None,
     seed: options.Seed = None,
+    seeds: options.Seeds = None,
+    deterministic: options.Deterministic = None,
+    oracle: options.Oracle = None,
     set_: options.Set = None,
     config: options.Config = None,
     print_config: options.PrintConfig = False,
     gpus: options.Gpus = None,
     device: options.Device = None,
+    processes: options.Processes = None,
     root: options.Root = None,
     output: options.OutputOfBoth = None,
+    resume: options.ResumeBoth = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Both stages. Settings of one stage: --set intra.epochs=10, --set inter.batch_size=128."""
-    reporter = RichReporter(quiet)
-    start = start_training(context.params, "inter", reporter)
-    if start is None:
-        return
-    from calr_cli.pipelines.run_dir import create_run
-
-    refined = start.settings.inter.refinement.enabled
-    runs = {
-        stage: create_run(start.settings, stage, start.device, output and output / stage)
-        for stage in (("intra", "inter") if refined else ("inter",))
-    }
-    summary: dict[str, Any] = {}
-    if refined:
-        summary["intra"] = run_intra_first(start, runs["intra"], runs["inter"], context.params, reporter)
+    if seeds is not None and seeds < 1:
+        raise ConfigError(f"--seeds {seeds} must be from 1")
+    reporter = reporter_for(quiet)
+    if resume is None:
+        start = start_training(context.params, "inter", reporter)
+        if start is None:
+            return
+        folder = on_main(partial(folder_of, start, seeds, output))
+        pairs = on_main(partial(begin_pairs, start, seeds, folder))
     else:
+        refuse_beside_resume(context.params, "inter")
+        devices, folder = devices_of(context.params, reporter), resume
+        plans = on_main(partial(plan_pairs, resume, set_ or ()))
+        start = checked(plans[0]["inter"].settings, None, devices, context.params, reporter)
+        pairs = on_main(partial(continue_pairs, plans, devices, reporter))
+    if pairs[0].intra is None:
         reporter.note("inter.refinement.enabled = false: nothing uses local labels, stage 1 is left out")
-    labels = runs["intra"].local_labels if refined else None
-    summary["inter"] = run_inter(start, runs["inter"], labels, context.params, reporter)
-    if json:
-        print_json(summary)
+
+    again = [] if folder is None else [resume_command("train", folder, context.params)]
+    if folder is not None and pairs[0].inter.path.parent != folder:
+        result = train_seeds(start, pairs, context.params, reporter, *again)
+        show: Callable[[dict[str, Any]], None] = show_seeds
     else:
-        if refined:
-            show_intra(summary["intra"])
-        show_inter(summary["inter"])
-    reporter.note(f"next: calr evaluate --resume {runs['inter'].model}")
+        result = train_pair(start, pairs[0], context.params, reporter, *again)
+        show = show_pair
+    if json:
+        print_json(result)
+    else:
+        show(result)
+    reporter.note(f"next: calr evaluate --resume {pairs[0].inter.model}")
+
+
+def folder_of(start: Start, seeds: int | None, output: Path | None) -> Path | None:
+    """The folder that holds all runs; None for a single pair that has no name."""
+    from calr_cli.pipelines.run_dir import RUNS, free_name
+
+    if output is None and seeds is not None:
+        return free_name(RUNS / start.settings.data.dataset / "seeds")
+    return output
+
+
+def show_pair(result: dict[str, Any]) -> None:
+    """The summaries of the stages that ran."""
+    for stage, show in (("intra", show_intra), ("inter", show_inter)):
+        if stage in result:
+            show(result[stage])

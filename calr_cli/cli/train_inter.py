@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from calr_cli.cli import options
-from calr_cli.cli.console import RichReporter, print_json, print_paths, print_table
-from calr_cli.cli.start import Start, resumable, resume_command, start_training
+from calr_cli.cli.console import print_json, print_paths, print_table, reporter_for
+from calr_cli.cli.ranks import on_main
+from calr_cli.cli.start import Start, begin_run, resumable, resume_command, start_training
 from calr_cli.cli.train_intra import run_intra
 from calr_cli.errors import ConfigError
 from calr_cli.events import Reporter
 
 if TYPE_CHECKING:
     from calr_cli.pipelines.run_dir import RunFolder
+    from calr_cli.types import IntArray
 
 
 def train_inter(
@@ -33,12 +36,15 @@ def train_inter(
     iters: options.Iters = None,
     num_instances: options.NumInstances = None,
     seed: options.Seed = None,
+    deterministic: options.Deterministic = None,
+    oracle: options.Oracle = None,
     set_: options.Set = None,
     config: options.Config = None,
     print_config: options.PrintConfig = False,
     local_labels: options.LocalLabels = None,
     gpus: options.Gpus = None,
     device: options.Device = None,
+    processes: options.Processes = None,
     root: options.Root = None,
     output: options.Output = None,
     resume: options.ResumeRun = None,
@@ -49,20 +55,15 @@ def train_inter(
 
     Without local labels of the dataset, stage 1 runs first.
     """
-    reporter = RichReporter(quiet)
+    reporter = reporter_for(quiet)
     start = start_training(context.params, "inter", reporter)
     if start is None:
         return
-    from calr_cli.data.local_labels import read_local_labels
-    from calr_cli.pipelines.run_dir import create_run
-
-    file = find_local_labels(start, local_labels, reporter)
-    if file is not None:
-        read_local_labels(file, start.dataset.train)  # a wrong file is told before anything is written
-    run = start.run or create_run(start.settings, "inter", start.device, output)
+    file = on_main(lambda: find_local_labels(start, local_labels, reporter))
+    run = begin_run(start, "inter", output, reporter)
     summary: dict[str, Any] = {}
     if file is None and start.settings.inter.refinement.enabled:
-        intra_run = create_run(start.settings, "intra", start.device, None)
+        intra_run = begin_run(replace(start, continuation=None), "intra", None, reporter)
         summary["intra"] = run_intra_first(start, intra_run, run, context.params, reporter)
         file = intra_run.local_labels
     summary |= run_inter(start, run, file, context.params, reporter)
@@ -78,7 +79,9 @@ def find_local_labels(start: Start, given: Path | None, reporter: Reporter) -> P
 
     Raises:
         ConfigError: ``given``, and the run has its own already or refines nothing.
+        DataError: A file that is not of this dataset.
     """
+    from calr_cli.data.local_labels import read_local_labels
     from calr_cli.pipelines.run_dir import newest_local_labels
 
     if not start.settings.inter.refinement.enabled:
@@ -87,20 +90,23 @@ def find_local_labels(start: Start, given: Path | None, reporter: Reporter) -> P
                 "--local-labels is of no use with inter.refinement.enabled = false", "Leave one of them out"
             )
         return None
-    if start.run is not None and start.run.local_labels.exists():
+    run = None if start.continuation is None else start.continuation.run
+    name = start.settings.data.dataset
+    if run is not None and run.local_labels.exists():
         if given is not None:
             raise ConfigError(
-                f"{start.run.path} was begun with local labels of its own, {start.run.local_labels}",
+                f"{run.path} was begun with local labels of its own, {run.local_labels}",
                 "Leave --local-labels out",
             )
-        return start.run.local_labels
-    if given is not None:
-        return given
-    name = start.settings.data.dataset
-    if found := newest_local_labels(name):
+        found: Path | None = run.local_labels
+    elif given is not None:
+        found = given
+    elif found := newest_local_labels(name):
         reporter.note(f"local labels: {found} (the newest of {name})")
     else:
         reporter.note(f"no local labels of {name} yet: running stage 1 first")
+    if found is not None:
+        read_local_labels(found, start.dataset.train)  # a wrong file is told before anything is written
     return found
 
 
@@ -108,28 +114,47 @@ def run_intra_first(
     start: Start, intra_run: RunFolder, inter_run: RunFolder, params: Mapping[str, Any], reporter: Reporter
 ) -> dict[str, Any]:
     """Stage 1 on the way to ``inter_run``, which waits with its settings written; the summary of stage 1."""
-    first = resume_command("intra", intra_run, params)
-    then = resume_command("inter", inter_run, params, "--local-labels", str(intra_run.local_labels))
+    first = resume_command("train-intra", intra_run.path, params)
+    then = resume_command(
+        "train-inter", inter_run.path, params, "--local-labels", str(intra_run.local_labels)
+    )
     with resumable(first, then):
         return run_intra(start, intra_run, reporter)
 
 
 def run_inter(
-    start: Start, run: RunFolder, local_labels: Path | None, params: Mapping[str, Any], reporter: Reporter
+    start: Start,
+    run: RunFolder,
+    local_labels: Path | None,
+    params: Mapping[str, Any],
+    reporter: Reporter,
+    *instead: str,
 ) -> dict[str, Any]:
-    """Stage 2 in ``run``, which keeps a copy of the local labels; its summary."""
-    from calr_cli.data.local_labels import read_local_labels, write_local_labels
-    from calr_cli.pipelines.inter import train_inter as train
+    """Stage 2 in ``run``, which keeps a copy of the local labels; its summary.
+
+    What resumes it, should it stop, is `train-inter`, or the commands ``instead``.
+    """
+    from calr_cli.pipelines import processes
 
     kept = ["--local-labels", str(local_labels)] if local_labels and local_labels != run.local_labels else []
-    with resumable(resume_command("inter", run, params, *kept)):
-        labels = None if local_labels is None else read_local_labels(local_labels, start.dataset.train)
-        if labels is not None and kept:
-            write_local_labels(run.local_labels, start.dataset.train, labels)
+    with resumable(*(instead or [resume_command("train-inter", run.path, params, *kept)])):
+        labels = on_main(lambda: keep_local_labels(start, run, local_labels))
     reporter.stage(f"stage 2, inter-camera: {start.settings.data.dataset} -> {run.path}")
-    with resumable(resume_command("inter", run, params)):
-        summary = train(start.settings, start.dataset, labels, run, start.device, reporter)
+    with resumable(*(instead or [resume_command("train-inter", run.path, params)])):
+        summary = processes.run_inter(start.settings, start.dataset, labels, run, start.devices, reporter)
     return {**summary, "run": str(run.path)}
+
+
+def keep_local_labels(start: Start, run: RunFolder, file: Path | None) -> IntArray | None:
+    """The local labels in ``file``, of which ``run`` then has a copy; None without a file."""
+    from calr_cli.data.local_labels import read_local_labels, write_local_labels
+
+    if file is None:
+        return None
+    labels = read_local_labels(file, start.dataset.train)
+    if file != run.local_labels:
+        write_local_labels(run.local_labels, start.dataset.train, labels)
+    return labels
 
 
 def show_inter(summary: dict[str, Any]) -> None:

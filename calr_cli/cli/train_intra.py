@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from calr_cli.cli import options
-from calr_cli.cli.console import RichReporter, print_json, print_paths, print_table
-from calr_cli.cli.start import Start, resumable, resume_command, start_training
+from calr_cli.cli.console import print_json, print_paths, print_table, print_text, reporter_for
+from calr_cli.cli.start import Start, begin_run, resumable, resume_command, start_training
 from calr_cli.events import Reporter
 
 if TYPE_CHECKING:
@@ -29,11 +29,13 @@ def train_intra(
     iters: options.Iters = None,
     num_instances: options.NumInstances = None,
     seed: options.Seed = None,
+    deterministic: options.Deterministic = None,
     set_: options.Set = None,
     config: options.Config = None,
     print_config: options.PrintConfig = False,
     gpus: options.Gpus = None,
     device: options.Device = None,
+    processes: options.Processes = None,
     root: options.Root = None,
     output: options.Output = None,
     resume: options.ResumeRun = None,
@@ -41,14 +43,12 @@ def train_intra(
     quiet: options.Quiet = False,
 ) -> None:
     """Stage 1: train and cluster within each camera; write local_labels.csv."""
-    reporter = RichReporter(quiet)
+    reporter = reporter_for(quiet)
     start = start_training(context.params, "intra", reporter)
     if start is None:
         return
-    from calr_cli.pipelines.run_dir import create_run
-
-    run = start.run or create_run(start.settings, "intra", start.device, output)
-    with resumable(resume_command("intra", run, context.params)):
+    run = begin_run(start, "intra", output, reporter)
+    with resumable(resume_command("train-intra", run.path, context.params)):
         summary = run_intra(start, run, reporter)
     if json:
         print_json(summary)
@@ -61,14 +61,28 @@ def train_intra(
 
 def run_intra(start: Start, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     """Stage 1 in ``run``; its summary."""
-    from calr_cli.pipelines.intra import train_intra as train
+    from calr_cli.pipelines import processes
 
     reporter.stage(f"stage 1, intra-camera: {start.settings.data.dataset} -> {run.path}")
-    return {**train(start.settings, start.dataset, run, start.device, reporter), "run": str(run.path)}
+    summary = processes.run_intra(start.settings, start.dataset, run, start.devices, reporter)
+    return {**summary, "run": str(run.path)}
 
 
 def show_intra(summary: dict[str, Any]) -> None:
-    """The summary of stage 1 as a table."""
+    """The summary of stage 1 as tables: the cameras in their order, then all together."""
+    print_table(
+        ["camera", "images", "local labels", "silhouette", "pair F"],
+        [
+            [
+                str(row["camera"]),
+                *(f"{row[key]:,}" for key in ("images", "clusters")),
+                f"{row['silhouette']:.4f}" if "silhouette" in row else "-",
+                f"{row['quality']['pair_f']:.3f}" if "quality" in row else "-",
+            ]
+            for row in summary["per_camera"]
+        ],
+    )
+    print_text("")
     quality = summary.get("quality", {})
     figures = [f"{quality[key]:.3f}" if key in quality else "-" for key in ("pair_f", "bcubed_f", "nmi")]
     counts = [f"{summary[key]:,}" for key in ("images", "cameras", "clusters")]

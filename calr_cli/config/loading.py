@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,11 @@ def load_settings_file(path: Path) -> Settings:
 def dump_settings(settings: Settings) -> str:
     """The settings as YAML that `load_settings_file` reads back unchanged."""
     return to_yaml(settings.model_dump())
+
+
+def flat_settings(settings: Settings) -> dict[str, Any]:
+    """Dotted key -> value of every setting, in the order of the schema."""
+    return {key: reduce(getattr, key.split("."), settings) for key in LEAVES}
 
 
 def print_config(resolved: ResolvedSettings) -> str:

@@ -37,6 +37,12 @@ def bounded_by(other: str, *, above: bool = False) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _not_one(value: int) -> int:
+    if value == 1:
+        raise PydanticCustomError("one", "must be 0 or at least 2: one image has no variance")
+    return value
+
+
 NumInstances = Annotated[int, bounded_by("batch_size")]
 K2 = Annotated[int, bounded_by("k1")]
 
@@ -54,6 +60,10 @@ class Data(Section):
     height: int = setting(256, "height images are resized to, pixels [field]", ge=32)
     width: int = setting(128, "width images are resized to, pixels [field]", ge=32)
     workers: int = setting(4, "threads that decode images [ours]", ge=1)
+    cache: Literal["disk", "ram", "off"] = setting(
+        "disk",
+        "where decoded images are kept: on disk for later runs too, in memory, or nowhere [ours]",
+    )
 
 
 class Model(Section):
@@ -192,6 +202,20 @@ class Weights(Section):
     floor: float = setting(0.0, "smallest weight of a cluster [ours]", ge=0)
 
 
+class Selection(Section):
+    """Which model a run gives: decided without identities."""
+
+    model: Literal["selected", "last"] = setting(
+        "selected", "model.pth: of the epoch with the best criterion, or of the last epoch [ours]"
+    )
+    patience: int | None = setting(
+        None, "epochs without a better criterion after which training stops; null: never [ours]", ge=1
+    )
+    oracle: bool = setting(
+        False, "also keep oracle.pth, the model with the best mAP on the test set: not a fair choice [ours]"
+    )
+
+
 class Inter(Section):
     """Stage 2: one network over all cameras, trained on the refined labels."""
 
@@ -205,6 +229,7 @@ class Inter(Section):
     refinement: Refinement = Refinement()
     camera: Camera = Camera()
     weights: Weights = Weights()
+    selection: Selection = Selection()
     memory: Memory = Memory()
     optimiser: Optimiser = Optimiser()
 
@@ -233,6 +258,11 @@ class Evaluation(Section):
     """Extraction of features (in training too) and retrieval."""
 
     batch_size: int = setting(256, "images per extraction step [field]", ge=1)
+    monitor_every: int | None = setting(
+        None,
+        "epochs between two looks at the test set while training, 0: never; null: 10, own data never [field]",
+        ge=0,
+    )
     rerank: Rerank = Rerank()
 
 
@@ -243,6 +273,13 @@ class Settings(Section):
     memory_limit_gb: float | None = setting(
         None, "GB that one step may take on top of the features; null: what the machine has free [ours]", gt=0
     )
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto", "what the network computes in; auto: bf16 where that is faster [ours]"
+    )
+    batch_norm_group_size: Annotated[int, AfterValidator(_not_one)] = setting(
+        64, "images that share batch-norm statistics, worked on at a time; 0: the whole batch [release]", ge=0
+    )
+    deterministic: bool = setting(False, "only operations that give the same bits every time [ours]")
     data: Data = Data()
     search: Search = Search()
     model: Model = Model()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from calr_cli.transfer import to_device
+from calr_cli.types import IntArray
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -17,10 +21,34 @@ _ERASING_TRIES = 100
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 to float32 with ImageNet's mean and standard deviation per channel."""
-    mean = torch.tensor(IMAGENET_MEAN, device=pixels.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=pixels.device).view(3, 1, 1)
-    return (pixels.float() / 255 - mean) / std
+    """Pixels with ImageNet's mean and standard deviation per channel taken out.
+
+    Args:
+        pixels: (B, H, W, 3) uint8.
+
+    Returns:
+        (B, 3, H, W) float32, channels last in memory.
+    """
+    return _normalised_rows(pixels).view(pixels.shape).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is random in the augmentation of B images.
+
+    Attributes:
+        flipped: (B,) whether the image is mirrored.
+        corners: (B, 2) row and column of the crop's corner in the padded image.
+        rectangles: (B, 4) row, column, height and width of what is erased; height 0: nothing.
+    """
+
+    flipped: npt.NDArray[np.bool_]
+    corners: IntArray
+    rectangles: IntArray
+
+    def part(self, images: slice) -> Draws:
+        """The draws of some of the images."""
+        return Draws(self.flipped[images], self.corners[images], self.rectangles[images])
 
 
 @dataclass(frozen=True)
@@ -41,42 +69,74 @@ class Augmentation:
     erasing_area: tuple[float, float] = (0.02, 0.4)
     erasing_aspect_min: float = 0.3
 
-    def __call__(self, pixels: Tensor, rng: np.random.Generator) -> Tensor:
-        """Augmented, normalised network input.
+    def draw(self, count: int, height: int, width: int, rng: np.random.Generator) -> Draws:
+        """The draws for ``count`` images of ``height`` x ``width``: all those of a batch, on any device."""
+        flipped = rng.random(count) < self.flip_probability
+        corners = rng.integers(0, 2 * self.padding + 1, size=(count, 2))
+        sizes = np.zeros((count, 2), np.int64)
+        waiting = np.flatnonzero(rng.random(count) < self.erasing_probability)
+        for _ in range(_ERASING_TRIES):
+            area = rng.uniform(*self.erasing_area, len(waiting)) * height * width
+            aspect = rng.uniform(self.erasing_aspect_min, 1 / self.erasing_aspect_min, len(waiting))
+            sides = np.rint(np.sqrt([area * aspect, area / aspect])).astype(np.int64).T
+            fits = (sides < (height, width)).all(axis=1)
+            sizes[waiting[fits]] = sides[fits]
+            waiting = waiting[~fits]
+            if not len(waiting):
+                break
+        places = rng.integers(0, (height, width) - sizes + 1)
+        return Draws(flipped, corners, np.concatenate([places, sizes], axis=1))
+
+    def apply(self, pixels: Tensor, draws: Draws) -> Tensor:
+        """Augmented, normalised network input; the host waits for nothing.
 
         Args:
-            pixels: (B, 3, H, W) uint8.
-            rng: Source of all draws.
+            pixels: (B, H, W, 3) uint8.
+            draws: Of these B images.
 
         Returns:
-            (B, 3, H, W) float32.
+            (B, 3, H, W) float32, channels last in memory.
         """
-        count, _, height, width = pixels.shape
-        flipped = torch.from_numpy(rng.random(count) < self.flip_probability).to(pixels.device)
-        pixels = torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
-
-        padded = pad(pixels, [self.padding] * 4)
-        corners = rng.integers(0, 2 * self.padding + 1, size=(count, 2)).tolist()
-        crops = [
-            image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, corners, strict=True)
-        ]
-        images = normalise(torch.stack(crops))
-
+        flat = np.concatenate([draws.flipped[:, None], draws.corners, draws.rectangles], axis=1)
+        flipped, *numbers = to_device(flat, pixels.device).unbind(1)
+        rows = _normalised_rows(self._crops(pixels, flipped, *numbers[:2]))
         # Erasing follows normalising and fills with the mean's plain values, as the reference does.
-        fill = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-        for position in np.flatnonzero(rng.random(count) < self.erasing_probability):
-            if rectangle := self._rectangle(height, width, rng):
-                y, x, h, w = rectangle
-                images[position, :, y : y + h, x : x + w] = fill
-        return images
+        erased = _inside(pixels.shape, *numbers[2:])
+        rows.lerp_(_per_pixel(IMAGENET_MEAN, pixels).expand_as(rows), erased)  # exact at 0 and at 1
+        return rows.view(pixels.shape).permute(0, 3, 1, 2)
 
-    def _rectangle(
-        self, height: int, width: int, rng: np.random.Generator
-    ) -> tuple[int, int, int, int] | None:
-        for _ in range(_ERASING_TRIES):
-            area = rng.uniform(*self.erasing_area) * height * width
-            aspect = rng.uniform(self.erasing_aspect_min, 1 / self.erasing_aspect_min)
-            h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-            if h < height and w < width:
-                return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
-        return None
+    def _crops(self, pixels: Tensor, flipped: Tensor, top: Tensor, left: Tensor) -> Tensor:
+        """Every row of a crop is a run of bytes in the padded images or in their mirror images."""
+        count, height, width, _ = pixels.shape
+        margin = self.padding
+        padded = pad(torch.stack([pixels, pixels.flip(2)]), (0, 0, margin, margin, margin, margin))
+        padded_height, padded_width = padded.shape[2:4]
+        images = flipped * count + torch.arange(count, device=pixels.device)
+        lines = (images * padded_height + top)[:, None] + torch.arange(height, device=pixels.device)
+        starts = lines * padded_width + left[:, None]
+        runs = padded.as_strided((padded.numel() // 3 - width + 1, width * 3), (3, 1))
+        return runs.index_select(0, starts.flatten()).view(pixels.shape)
+
+
+def _normalised_rows(pixels: Tensor) -> Tensor:
+    """(B, H, W * 3) float32. Long rows: loops over three channels would take ten times as long."""
+    mean = _per_pixel([255 * value for value in IMAGENET_MEAN], pixels)
+    std = _per_pixel([255 * value for value in IMAGENET_STD], pixels)
+    return pixels.flatten(2).float().sub_(mean).div_(std)
+
+
+def _inside(shape: torch.Size, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
+    """(B, H, W * 3) float32: 1 where a value lies in its image's rectangle, else 0."""
+    rows = torch.arange(shape[1], device=top.device)
+    columns = torch.arange(shape[2] * 3, device=top.device) // 3
+    in_rows = (rows >= top[:, None]) & (rows < (top + height)[:, None])
+    in_columns = ((columns >= left[:, None]) & (columns < (left + width)[:, None])).float()
+    # The product of the two, but every row is copied whole.
+    masks = torch.cat([torch.zeros_like(in_columns), in_columns])
+    images = in_rows * shape[0] + torch.arange(shape[0], device=top.device)[:, None]
+    return masks.index_select(0, images.flatten()).view(shape[0], shape[1], -1)
+
+
+def _per_pixel(values: Sequence[float], pixels: Tensor) -> Tensor:
+    """(W * 3,) float32: the three values for every pixel of a row, where the pixels are."""
+    return to_device(np.tile(np.array(values, np.float32), pixels.shape[2]), pixels.device)

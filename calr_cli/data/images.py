@@ -35,7 +35,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def read_pixels(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """The image resized bicubically, as (3, height, width) uint8 RGB.
+    """The image resized bicubically, as (height, width, 3) uint8 RGB.
 
     Raises:
         DataError: See `open_image`.
@@ -43,4 +43,4 @@ def read_pixels(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
     image = open_image(path)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+    return np.asarray(image)

@@ -1,12 +1,14 @@
-"""Batches of pixels, decoded by threads ahead of their use."""
+"""Batches of pixels, made ready by threads ahead of their use."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,38 +17,133 @@ from calr_cli.types import ImageSet, IntArray
 
 _BATCHES_AHEAD = 2
 
+UInt8Array = npt.NDArray[np.uint8]
 
-def pixel_batches(
-    images: ImageSet, batches: Sequence[IntArray], *, height: int, width: int, workers: int
-) -> Iterator[Tensor]:
-    """The pixels of each batch in turn, (B, 3, height, width) uint8 in host memory.
 
-    Threads, not processes: Pillow decodes and resizes outside the interpreter lock, and threads have
-    nothing to pickle, copy or leave behind.
+class PixelSource(Protocol):
+    """The pixels of N images of one size."""
+
+    @property
+    def height(self) -> int:
+        """Of every image."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Of every image."""
+        ...
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def batches(self, positions: Iterable[IntArray], *, pin: bool = False) -> Iterator[Tensor]:
+        """The pixels at each batch of positions in turn, (B, height, width, 3) uint8 in host memory.
+
+        They are made ready a few batches ahead in threads, which end when the iteration does.
+
+        Args:
+            positions: Of each batch.
+            pin: Into memory from which a GPU copies while it works.
+
+        Raises:
+            DataError: An image that cannot be read, when its batch is due.
+        """
+        ...
+
+    def subset(self, indices: IntArray) -> PixelSource:
+        """The images at ``indices``, in that order."""
+        ...
+
+
+class ImageFiles:
+    """Images that are decoded and resized each time they are asked for.
+
+    Threads do it, not processes: Pillow decodes and resizes outside the interpreter lock, and threads
+    have nothing to pickle, copy or leave behind.
 
     Args:
         images: Where the files are.
-        batches: Positions in ``images`` per batch.
         height: Of the network input.
         width: Of the network input.
         workers: Threads that decode.
-
-    Raises:
-        DataError: An image that cannot be read, when its batch is due.
     """
 
-    def read(position: int) -> np.ndarray:
-        return read_pixels(images.root / images.paths[position], height, width)
+    def __init__(self, images: ImageSet, height: int, width: int, workers: int) -> None:
+        self.images = images
+        self.height = height
+        self.width = width
+        self.workers = workers
 
-    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode") as pool:
-        pending: deque[list[Future[np.ndarray]]] = deque()
-        remaining = iter(batches)
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, positions: Iterable[IntArray], *, pin: bool = False) -> Iterator[Tensor]:
+        """See `PixelSource.batches`."""
+
+        def fill(block: UInt8Array, batch: IntArray, pool: Executor) -> list[Future[None]]:
+            return [pool.submit(self._read, int(i), row) for i, row in zip(batch, block, strict=True)]
+
+        return _ahead(positions, fill, (self.height, self.width), self.workers, pin)
+
+    def subset(self, indices: IntArray) -> ImageFiles:
+        """See `PixelSource.subset`."""
+        return ImageFiles(self.images.subset(indices), self.height, self.width, self.workers)
+
+    def _read(self, position: int, out: UInt8Array) -> None:
+        out[:] = read_pixels(self.images.root / self.images.paths[position], self.height, self.width)
+
+
+class StoredPixels:
+    """Images that lie decoded and resized in memory, or in a file that is mapped into it.
+
+    Args:
+        pixels: (M, height, width, 3) uint8; read only.
+        rows: (N,) rows of ``pixels`` that are the N images; None: all of them.
+    """
+
+    def __init__(self, pixels: UInt8Array, rows: IntArray | None = None) -> None:
+        self._pixels = pixels
+        self._rows = np.arange(len(pixels)) if rows is None else rows
+        self.height, self.width = pixels.shape[1:3]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batches(self, positions: Iterable[IntArray], *, pin: bool = False) -> Iterator[Tensor]:
+        """See `PixelSource.batches`."""
+
+        def fill(block: UInt8Array, batch: IntArray, pool: Executor) -> list[Future[Any]]:
+            # NumPy would go through a copy of the block in any other mode; no row is out of range.
+            return [pool.submit(np.take, self._pixels, self._rows[batch], 0, block, mode="clip")]
+
+        return _ahead(positions, fill, (self.height, self.width), 1, pin)
+
+    def subset(self, indices: IntArray) -> StoredPixels:
+        """See `PixelSource.subset`; the pixels are shared."""
+        return StoredPixels(self._pixels, self._rows[indices])
+
+
+def _ahead(
+    positions: Iterable[IntArray],
+    fill: Callable[[UInt8Array, IntArray, Executor], list[Future[Any]]],
+    size: tuple[int, int],
+    threads: int,
+    pin: bool,
+) -> Iterator[Tensor]:
+    with ThreadPoolExecutor(max(1, threads), thread_name_prefix="pixels") as pool:
+        pending: deque[tuple[Tensor, list[Future[Any]]]] = deque()
+        remaining = iter(positions)
         try:
             while True:
                 while len(pending) <= _BATCHES_AHEAD and (batch := next(remaining, None)) is not None:
-                    pending.append([pool.submit(read, int(position)) for position in batch])
+                    block = torch.empty((len(batch), *size, 3), dtype=torch.uint8, pin_memory=pin)
+                    pending.append((block, fill(block.numpy(), batch, pool)))
                 if not pending:
                     return
-                yield torch.from_numpy(np.stack([future.result() for future in pending.popleft()]))
+                block, filled = pending.popleft()
+                for future in filled:
+                    future.result()
+                yield block
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -73,6 +73,11 @@ def read_local_labels(path: Path, images: ImageSet) -> IntArray:
     if missing := [image for image in images.paths if place[image] not in found]:
         raise DataError(f"{path} has no label for {len(missing)} image(s): {first_names(missing)}", REMEDY)
     labels = np.array([found[index] for index in range(len(images))], dtype=np.int64)
-    pairs = np.stack([images.camids, labels], axis=1)
+    return unique_over_cameras(labels, images.camids)
+
+
+def unique_over_cameras(labels: IntArray, camids: IntArray) -> IntArray:
+    """(N,) labels 0..L-1 in which one number of ``labels`` in two cameras is two."""
+    pairs = np.stack([camids, labels], axis=1)
     unique: IntArray = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
     return unique

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor, nn
 
 from calr_cli.models.gradient_reversal import reverse_gradient
@@ -25,18 +27,36 @@ class CameraClassifier(nn.Module):
     def __init__(self, feature_dim: int, num_cameras: int, alpha: float = 1.0) -> None:
         super().__init__()
         self.alpha = alpha
-        self.layers = nn.Sequential(
+        self.hidden = nn.Sequential(
             nn.Linear(feature_dim, HIDDEN_DIM),
             nn.BatchNorm1d(HIDDEN_DIM),
             nn.ReLU(),
-            nn.Dropout(DROPOUT),
+        )
+        self.output = nn.Sequential(
             nn.Linear(HIDDEN_DIM, HIDDEN_DIM),
             nn.BatchNorm1d(HIDDEN_DIM),
             nn.ReLU(),
             nn.Linear(HIDDEN_DIM, num_cameras),
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Camera logits (B, C) of ``features`` (B, D)."""
-        logits: Tensor = self.layers(reverse_gradient(features, self.alpha))
+    def forward(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Camera logits (B, C) of ``features`` (B, D).
+
+        Args:
+            features: (B, D).
+            kept: (B, HIDDEN_DIM) bool, see `draw_kept_units`; None drops nothing.
+        """
+        hidden = self.hidden(reverse_gradient(features, self.alpha))
+        if kept is not None:
+            hidden = hidden * kept / (1 - DROPOUT)
+        logits: Tensor = self.output(hidden)
         return logits
+
+
+def draw_kept_units(count: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """(count, HIDDEN_DIM): which hidden units dropout leaves on, for each image of a batch.
+
+    Drawn on the host for the whole batch: a device's own generator would draw other numbers on another
+    number of devices.
+    """
+    return rng.random((count, HIDDEN_DIM)) >= DROPOUT

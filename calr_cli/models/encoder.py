@@ -21,6 +21,8 @@ class Encoder(nn.Module):
 
     Attributes:
         feature_dim: D, the length of a feature.
+        precision: What the backbone computes in: ``torch.bfloat16``, or the type of its weights. Weights,
+            statistics of batch norms, pooling and features keep the type of the weights.
 
     Raises:
         ConfigError: ``arch`` or ``pooling`` is unknown.
@@ -35,9 +37,14 @@ class Encoder(nn.Module):
         self.neck = nn.BatchNorm1d(self.feature_dim)
         # A trainable shift would move all features off the origin, about which cosines are taken.
         self.neck.bias.requires_grad_(False)
+        self.precision = torch.float32
         self.to(memory_format=torch.channels_last)  # the faster layout; loading weights keeps it
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode ``images`` (B, 3, H, W), normalised, to unit-length features (B, D)."""
-        feature_map = self.backbone(images)
-        return functional.normalize(self.neck(self.pooling(feature_map)), dim=1)
+        kind = images.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            feature_map = self.backbone(images)
+        with torch.autocast(kind, enabled=False):  # whoever calls this under autocast gets no other feature
+            pooled = self.pooling(feature_map.to(self.neck.weight.dtype))
+            return functional.normalize(self.neck(pooled), dim=1)

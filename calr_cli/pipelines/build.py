@@ -2,69 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from calr_cli.allocation import require_memory
 from calr_cli.config.schema import Memory, Optimiser, Settings
 from calr_cli.data.augment import Augmentation
+from calr_cli.data.loaders import PixelSource
+from calr_cli.data.store import open_pixels
 from calr_cli.distances.knn import approximate_knn, choose_backend, knn
-from calr_cli.errors import ConfigError
+from calr_cli.distributed import collectives
 from calr_cli.events import Reporter
 from calr_cli.extraction import extract_features
+from calr_cli.models.batch_norm import synchronise_batch_norms
 from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.pretrained import load_pretrained
 from calr_cli.pipelines.estimates import block_bytes, memory_limit, tell_estimate
 from calr_cli.training.checkpoint import ModelCard
-from calr_cli.training.epoch import CameraAlignment
 from calr_cli.training.memory import ClusterMemory
+from calr_cli.training.optim import build_optimiser
+from calr_cli.training.precision import choose_precision
 from calr_cli.training.reproducibility import seed_torch
-from calr_cli.types import Dataset, FloatArray, Neighbours
-
-
-def choose_device(gpus: str | None, device: str | None, reporter: Reporter) -> torch.device:
-    """The device that ``--gpus`` or ``--device`` ask for, or the best there is.
-
-    Args:
-        gpus: CUDA devices by number, separated by commas.
-        device: ``cpu`` or ``cuda``.
-        reporter: Told when the CPU is used for want of a GPU.
-
-    Raises:
-        ConfigError: Not such a list, a device that is not there, or more than one.
-    """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    there = (
-        f"CUDA devices here: {', '.join(map(str, range(count)))}" if count else "there is no CUDA device here"
-    )
-    if gpus is not None:
-        if device == "cpu":
-            raise ConfigError("--gpus and --device cpu contradict each other", "Give one of them")
-        numbers = [part.strip() for part in gpus.split(",")]
-        if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
-            raise ConfigError(
-                f"--gpus {gpus!r} is not a list of different device numbers", "Write for instance --gpus 0"
-            )
-        if missing := [number for number in numbers if int(number) >= count]:
-            raise ConfigError(
-                f"--gpus {gpus}: no device {', '.join(missing)}; {there}",
-                "Leave --gpus out to use the CPU" if not count else "Choose among these",
-            )
-        if len(numbers) > 1:
-            raise ConfigError(f"--gpus {gpus}: one device at a time for now", f"Write --gpus {numbers[0]}")
-        return torch.device("cuda", int(numbers[0]))
-    if device not in (None, "cpu", "cuda"):
-        raise ConfigError(f"--device {device!r} is not known", "Choose cpu or cuda")
-    if device == "cuda" and not count:
-        raise ConfigError(f"--device cuda: {there}", "Leave --device out to use the CPU")
-    if device == "cpu" or not count:
-        if device is None:
-            reporter.note(f"no CUDA device: using the CPU ({torch.get_num_threads()} threads)")
-        return torch.device("cpu")
-    return torch.device("cuda", 0)
+from calr_cli.training.state import TrainingState
+from calr_cli.training.step import CameraAlignment
+from calr_cli.types import FloatArray, ImageSet, Neighbours
 
 
 def check_start(settings: Settings) -> str:
@@ -85,6 +50,18 @@ def build_encoder(settings: Settings, stage: str, device: torch.device) -> Encod
     seed_torch(settings.seed, stage, "weights")
     encoder = Encoder(settings.model.arch, settings.model.pooling)
     load_pretrained(encoder, settings.model.pretrained)
+    return ready(settings, encoder, device)
+
+
+def ready(settings: Settings, encoder: Encoder, device: torch.device) -> Encoder:
+    """The encoder on its device, told what to compute in and whose statistics its batch norms take.
+
+    Raises:
+        ConfigError: The device cannot compute in what the settings ask for.
+    """
+    encoder.precision = choose_precision(settings.precision, device)
+    if settings.batch_norm_group_size == 0 and collectives.world_size() > 1:
+        synchronise_batch_norms(encoder)
     return encoder.to(device)
 
 
@@ -97,6 +74,8 @@ def build_alignment(
         return None
     seed_torch(settings.seed, "inter", "camera classifier")
     classifier = CameraClassifier(encoder.feature_dim, num_cameras, camera.alpha).to(device)
+    if settings.batch_norm_group_size == 0 and collectives.world_size() > 1:
+        synchronise_batch_norms(classifier)
     # The released arithmetic is 1/C of the ordinary loss by itself.
     weight = (
         camera.weight if camera.weight is not None else 1 / num_cameras if camera.loss == "logits" else 1.0
@@ -116,27 +95,45 @@ def build_augmentation(settings: Settings) -> Augmentation:
     )
 
 
-def build_memory(memory: Memory, centroids: FloatArray, device: torch.device) -> ClusterMemory:
+def build_memory(memory: Memory, centroids: Tensor, device: torch.device) -> ClusterMemory:
     """A memory that starts from ``centroids`` (K, D)."""
-    rows = torch.from_numpy(centroids).to(device)
-    return ClusterMemory(rows, temperature=memory.temperature, momentum=memory.momentum)
+    return ClusterMemory(centroids.to(device), temperature=memory.temperature, momentum=memory.momentum)
 
 
-def optimiser_options(optimiser: Optimiser) -> dict[str, Any]:
-    """Keyword arguments of `training.optim.build_optimiser`."""
-    return optimiser.model_dump()
+def build_state(
+    optimiser: Optimiser, encoder: Encoder, alignment: CameraAlignment | None = None
+) -> TrainingState:
+    """A training that has not begun."""
+    classifier = None if alignment is None else alignment.classifier
+    heads = [] if classifier is None else list(classifier.parameters())
+    parameters = [*encoder.parameters(), *heads]
+    return TrainingState(
+        encoder,
+        classifier,
+        build_optimiser(parameters, lr=optimiser.lr, weight_decay=optimiser.weight_decay),
+    )
 
 
-def build_extractor(settings: Settings, reporter: Reporter) -> Any:
-    """`extract_features` with the run's input size, batch size and workers filled in."""
-    return partial(
-        extract_features,
-        height=settings.data.height,
-        width=settings.data.width,
-        batch_size=settings.evaluation.batch_size,
-        workers=settings.data.workers,
+def build_pixels(settings: Settings, images: ImageSet, reporter: Reporter) -> PixelSource:
+    """The images as the network takes them, kept where the settings say.
+
+    Raises:
+        DataError: An image that cannot be read.
+    """
+    data = settings.data
+    return open_pixels(
+        images,
+        height=data.height,
+        width=data.width,
+        workers=data.workers,
+        cache=data.cache,
         reporter=reporter,
     )
+
+
+def build_extractor(settings: Settings, reporter: Reporter) -> Callable[..., FloatArray]:
+    """`extract_features` with the run's batch size filled in."""
+    return partial(extract_features, batch_size=settings.evaluation.batch_size, reporter=reporter)
 
 
 def search_neighbours(
@@ -164,10 +161,10 @@ def search_neighbours(
     return knn(features, k, backend=settings.search.backend, device=device, block_bytes=scratch)
 
 
-def model_card(settings: Settings, dataset: Dataset, stage: str, epoch: int) -> ModelCard:
+def model_card(settings: Settings, stage: str, epoch: int) -> ModelCard:
     """What a model file of this run says about itself after ``epoch`` epochs."""
     return ModelCard(
-        dataset=dataset.name,
+        dataset=settings.data.dataset,
         stage=stage,
         epoch=epoch,
         arch=settings.model.arch,

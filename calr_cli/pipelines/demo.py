@@ -11,7 +11,7 @@ from calr_cli.config.schema import Settings
 from calr_cli.data.local_labels import read_local_labels
 from calr_cli.data.prepared import load_dataset
 from calr_cli.events import Reporter
-from calr_cli.pipelines.build import build_encoder
+from calr_cli.pipelines.build import build_encoder, ready
 from calr_cli.pipelines.evaluate import evaluate
 from calr_cli.pipelines.inter import train_inter
 from calr_cli.pipelines.intra import train_intra
@@ -40,11 +40,13 @@ def run_demo(
     dataset = load_dataset(settings.data.dataset, None, reporter)
 
     def new_run(stage: str, name: str, told: Settings) -> RunFolder:
-        return create_run(told, stage, device, output / name if output else None)
+        return create_run(told, stage, [device], output / name if output else None)
 
     def row(model: str, folder: RunFolder | None) -> dict[str, Any]:
         encoder = (
-            load_model(folder.model)[0].to(device) if folder else build_encoder(settings, "inter", device)
+            ready(settings, load_model(folder.model)[0], device)
+            if folder
+            else build_encoder(settings, "inter", device)
         )
         return {"model": model, **evaluate(settings, encoder, dataset, False, reporter)}
 

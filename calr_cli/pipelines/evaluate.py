@@ -7,25 +7,24 @@ from typing import Any
 import torch
 
 from calr_cli.config.schema import Settings
+from calr_cli.data.loaders import PixelSource
 from calr_cli.distances.rerank import rerank_blocks
+from calr_cli.distributed import collectives
 from calr_cli.errors import DataError
 from calr_cli.evaluation.ranking import metrics_of_blocks
 from calr_cli.evaluation.retrieval import retrieval_metrics
 from calr_cli.events import Reporter
 from calr_cli.models.encoder import Encoder
-from calr_cli.pipelines.build import build_extractor
+from calr_cli.pipelines.build import build_extractor, build_pixels
 from calr_cli.pipelines.estimates import block_bytes, memory_limit, tell_estimate
-from calr_cli.types import Dataset
+from calr_cli.types import Dataset, FloatArray
 
 
-def evaluate(
-    settings: Settings, encoder: Encoder, dataset: Dataset, rerank: bool, reporter: Reporter
-) -> dict[str, Any]:
-    """Retrieval metrics of the encoder: mAP, mINP and Rank-1, -5, -10, in percent.
+def require_test_set(dataset: Dataset) -> None:
+    """Nothing, if there are queries and a gallery with identities.
 
     Raises:
-        DataError: No query or gallery, identities that are not known, no query with a match, or an
-            image that cannot be read.
+        DataError: There are not.
     """
     query, gallery = dataset.query, dataset.gallery
     if not len(query) or not len(gallery):
@@ -38,13 +37,55 @@ def evaluate(
             f"{dataset.name} has query or gallery images without identities: nothing tells right from wrong",
             "Prepare it again with a pid for each of them",
         )
+
+
+def evaluate(
+    settings: Settings,
+    encoder: Encoder,
+    dataset: Dataset,
+    rerank: bool,
+    reporter: Reporter,
+    pixels: tuple[PixelSource, PixelSource] | None = None,
+) -> dict[str, Any]:
+    """Retrieval metrics of the encoder: mAP, mINP and Rank-1, -5, -10, in percent; the same on all ranks.
+
+    Args:
+        settings: Of extraction, re-ranking and memory.
+        encoder: On its device.
+        dataset: Its query and gallery are used.
+        rerank: Whether to re-rank.
+        reporter: Told what happens.
+        pixels: Of query and gallery, where they are open already.
+
+    Raises:
+        DataError: No query or gallery, identities that are not known, no query with a match, or an
+            image that cannot be read.
+    """
+    require_test_set(dataset)
     extract = build_extractor(settings, reporter)
-    q_features, g_features = (
-        extract(encoder, query, title="query"),
-        extract(encoder, gallery, title="gallery"),
+    q_pixels, g_pixels = pixels or (
+        build_pixels(settings, dataset.query, reporter),
+        build_pixels(settings, dataset.gallery, reporter),
     )
-    truth = (query.pids, gallery.pids, query.camids, gallery.camids)
+    q_features = extract(encoder, q_pixels, title="query")
+    g_features = extract(encoder, g_pixels, title="gallery")
     device = next(encoder.parameters()).device
+    return collectives.made_by_main(
+        lambda: _measure(settings, q_features, g_features, dataset, rerank, device, reporter)
+    )
+
+
+def _measure(
+    settings: Settings,
+    q_features: FloatArray,
+    g_features: FloatArray,
+    dataset: Dataset,
+    rerank: bool,
+    device: torch.device,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    query, gallery = dataset.query, dataset.gallery
+    truth = (query.pids, gallery.pids, query.camids, gallery.camids)
     scratch = block_bytes(memory_limit(settings))
     shape, dim = (len(query), len(gallery)), q_features.shape[1]
     what = f"{'re-ranking' if rerank else 'ranking'} {shape[0]:,} queries in {shape[1]:,} gallery images"

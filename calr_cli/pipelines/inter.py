@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from calr_cli.clustering.centroids import cluster_centroids
 from calr_cli.clustering.refinement import cluster_weights
 from calr_cli.config.schema import Settings
-from calr_cli.data.samplers import cluster_batches
+from calr_cli.data.loaders import PixelSource
 from calr_cli.distances.knn import choose_backend
+from calr_cli.distributed import collectives
 from calr_cli.events import Reporter, SilentReporter
 from calr_cli.files import atomic_write
 from calr_cli.pipelines.build import (
     build_alignment,
-    build_augmentation,
     build_encoder,
     build_extractor,
-    build_memory,
+    build_pixels,
+    build_state,
     model_card,
-    optimiser_options,
 )
-from calr_cli.pipelines.labels import check_clusters, label_counts, label_epoch, refinement_quality
+from calr_cli.pipelines.labels import (
+    EpochLabels,
+    check_clusters,
+    label_counts,
+    label_epoch,
+    refinement_quality,
+)
+from calr_cli.pipelines.learning import draw_batches, train_under_way
+from calr_cli.pipelines.monitoring import Monitor
 from calr_cli.pipelines.run_dir import RunFolder
-from calr_cli.training.checkpoint import load_state, save_model, save_state
-from calr_cli.training.epoch import train_epoch
-from calr_cli.training.optim import build_optimiser
-from calr_cli.training.reproducibility import keyed_rng, seed_torch
+from calr_cli.training.checkpoint import save_model
+from calr_cli.training.state import EpochUnderWay, TrainingState
 from calr_cli.types import Dataset, FloatArray, IntArray
 
 
@@ -42,90 +50,83 @@ def train_inter(
     device: torch.device,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Train the model; an interrupted run goes on after its last whole epoch.
+    """Train the model; an interrupted run goes on from where it was saved last.
+
+    With several ranks each is given the same but its own device; rank 0 alone makes labels and touches the
+    run folder.
 
     Args:
         settings: What the run is told.
-        dataset: Its training split is used; identities only for the figures that are logged.
+        dataset: Its training split is used; identities, query and gallery only for figures that are logged,
+            and for the oracle if that is asked for.
         local_labels: (N,) from stage 1, unique over cameras; None only without refinement.
         run: Folder of the run.
         device: Where the network works.
         reporter: Told what happens.
 
     Returns:
-        Summary: the last epoch's figures and the model's path.
+        Summary: the last epoch's figures, the model's path and the epoch it is of.
 
     Raises:
+        ConfigError: The device cannot compute in what is asked for.
         TrainingError: Fewer than two clusters, or a loss that is not a number.
         DataError: An image that cannot be read.
+        MemoryLimitError: A step does not fit into the memory there is.
         OSError: The run folder cannot be written.
     """
     inter, images = settings.inter, dataset.train
-    extract, augmentation = build_extractor(settings, reporter), build_augmentation(settings)
     encoder = build_encoder(settings, "inter", device)
     alignment = build_alignment(settings, dataset.num_cameras, encoder, device)
-    heads = [] if alignment is None else list(alignment.classifier.parameters())
-    optimiser, schedule = build_optimiser(
-        [*encoder.parameters(), *heads], **optimiser_options(inter.optimiser)
-    )
+    state = build_state(inter.optimiser, encoder, alignment)
+    monitor = Monitor(settings, dataset, reporter)
     reporter.note(f"neighbour search: {choose_backend(settings.search.backend, device)} on {device}")
-    start = 0
-    if run.state.exists():
-        state = load_state(run.state)
-        encoder.load_state_dict(state["encoder"])
-        if alignment is not None:
-            alignment.classifier.load_state_dict(state["classifier"])
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        start = state["epoch"]
-        reporter.note(f"resuming {run.path} after epoch {start} of {inter.epochs}")
-    run.keep_metrics([row for row in run.read_metrics() if row["epoch"] < start])
+    if state.restore(run.state):
+        reporter.note(f"resuming {run.path} {state.position()} of {inter.epochs}")
+    if collectives.is_main():
+        run.keep_metrics(state.rows)
+    pixels = build_pixels(settings, images, reporter)
+    start = state.epoch
 
-    for epoch in range(start, inter.epochs):
-        began = perf_counter()
-        features: FloatArray = extract(encoder, images)
-        extracted = perf_counter()
-        with reporter.progress("clustering and refinement", 0):
+    for epoch in range(start, inter.epochs + 1):
+        if epoch == inter.epochs and inter.selection.model == "last":
+            break
+        if state.under_way is None:
             told = reporter if epoch == start else SilentReporter()  # what holds for every epoch, once
-            labels = label_epoch(settings, features, images.camids, local_labels, epoch, device, told)
-        check_clusters(labels, settings, reporter)
-        memory = build_memory(inter.memory, cluster_centroids(features, labels.refined_labels), device)
+            state.under_way = _begin_epoch(
+                settings, state, pixels, images.camids, local_labels, told, reporter
+            )
+            _judge(settings, state, run)
+        if epoch == inter.epochs or _patience_is_over(settings, state):
+            if collectives.is_main():  # the last model was judged too
+                criterion = float(state.under_way.labels["criterion"])
+                run.append_metrics({"epoch": epoch, "criterion": criterion})
+            break
+        labels = EpochLabels.from_tensors(state.under_way.labels)
+        refined, seconds = labels.refined_labels, state.under_way.seconds
         weighted = inter.weights.mode == "entropy" and epoch >= inter.weights.start_epoch
-        weights = np.maximum(cluster_weights(labels.refined_labels, images.camids), inter.weights.floor)
-        clustered = perf_counter()
-        batches = cluster_batches(
-            labels.refined_labels,
-            images.camids,
-            batch_size=inter.batch_size,
-            num_instances=inter.num_instances,
-            iterations=inter.iters,
-            rng=keyed_rng(settings.seed, "inter", epoch, "batches"),
-        )
+        weights = np.maximum(cluster_weights(refined, images.camids), inter.weights.floor)
+        batches = draw_batches(settings, inter, refined, images.camids, ("inter", epoch))
         if batches.shape[1] < inter.batch_size:
             reporter.warning(
                 f"epoch {epoch + 1}: the clusters give only {batches.shape[1]} images, fewer than "
                 f"a batch of {inter.batch_size}: the batch shrinks for this epoch"
             )
-        seed_torch(settings.seed, "inter", epoch, "dropout")
-        losses = train_epoch(
-            encoder,
-            memory,
-            optimiser,
-            images,
-            labels.refined_labels,
+        began = perf_counter()
+        losses = train_under_way(
+            settings,
+            inter,
+            state,
+            run.state,
+            pixels,
+            refined,
+            images.camids,
             batches,
-            augmentation=augmentation,
-            rng=keyed_rng(settings.seed, "inter", epoch, "augmentation"),
-            height=settings.data.height,
-            width=settings.data.width,
-            workers=settings.data.workers,
-            reporter=reporter,
+            ("inter", epoch),
             title=f"epoch {epoch + 1}/{inter.epochs}",
-            update_mode=inter.memory.mode,
+            reporter=reporter,
             class_weights=weights if weighted else None,
             alignment=alignment if epoch < inter.camera.adversarial_epochs else None,
         )
-        schedule.step()
         row: dict[str, Any] = {
             "epoch": epoch,
             "images": len(images),
@@ -134,32 +135,82 @@ def train_inter(
             "batch": batches.shape[1],
             "loss": losses.cluster,
             "camera_loss": losses.camera,
-            "seconds": {
-                "extract": extracted - began,
-                "cluster": clustered - extracted,
-                "train": perf_counter() - clustered,
-            },
+            "criterion": labels.criterion,
+            "seconds": {**seconds, "train": perf_counter() - began},
         }
         if images.has_identities:
             row["quality"] = refinement_quality(labels, images.pids)
-        save_model(run.last, encoder, model_card(settings, dataset, "inter", epoch + 1))
-        save_state(
-            run.state,
-            {
-                "epoch": epoch + 1,
-                "encoder": encoder.state_dict(),
-                "classifier": alignment.classifier.state_dict() if alignment is not None else {},
-                "optimiser": optimiser.state_dict(),
-                "schedule": schedule.state_dict(),
-            },
-        )
-        run.append_metrics(row)
+        state.epoch, state.under_way = epoch + 1, None
+        if collectives.is_main():
+            save_model(run.last, encoder, model_card(settings, "inter", state.epoch))
+        if found := monitor.look(encoder, state.epoch):
+            row["monitoring"] = found
+            if inter.selection.oracle:
+                _keep_best("oracle", found["mAP"], state, settings, run.oracle)
+        state.rows.append(row)
+        state.save(run.state, settings.model_dump())
+        if collectives.is_main():
+            run.append_metrics(row)
         reporter.metric(row)
-    with atomic_write(run.model) as temporary:
-        shutil.copyfile(run.last, temporary)
+    chosen = state.best["selected"] if inter.selection.model == "selected" else {"epoch": state.epoch}
+    if collectives.is_main():
+        with atomic_write(run.model) as temporary:
+            shutil.copyfile(run.selected if inter.selection.model == "selected" else run.last, temporary)
     return {
         "dataset": dataset.name,
-        "epochs": inter.epochs,
+        "epochs": state.epoch,
         "model": str(run.model),
-        **run.read_metrics()[-1],
+        "model_of": {"choice": inter.selection.model, **chosen},
+        **({"oracle": {**state.best["oracle"], "model": str(run.oracle)}} if "oracle" in state.best else {}),
+        **state.rows[-1],
     }
+
+
+def _begin_epoch(
+    settings: Settings,
+    state: TrainingState,
+    pixels: PixelSource,
+    camids: IntArray,
+    local_labels: IntArray | None,
+    told: Reporter,
+    reporter: Reporter,
+) -> EpochUnderWay:
+    """Extract, cluster and refine; features are of all ranks, labels are made once and broadcast."""
+    began = perf_counter()
+    features: FloatArray = build_extractor(settings, reporter)(state.encoder, pixels)
+    extracted = perf_counter()
+    device = next(state.encoder.parameters()).device
+
+    def make() -> tuple[dict[str, Tensor], Tensor]:
+        with reporter.progress("clustering and refinement", 0):
+            labels = label_epoch(settings, features, camids, local_labels, state.epoch, device, told)
+        if state.epoch < settings.inter.epochs:
+            check_clusters(labels, settings, reporter)
+        return labels.to_tensors(), torch.from_numpy(cluster_centroids(features, labels.refined_labels))
+
+    tensors, centroids = collectives.made_by_main(make)
+    seconds = {"extract": extracted - began, "cluster": perf_counter() - extracted}
+    return EpochUnderWay(tensors, centroids, torch.zeros(0, 2), seconds)
+
+
+def _judge(settings: Settings, state: TrainingState, run: RunFolder) -> None:
+    """Keep the model that the epoch begins with, if no earlier one had a better criterion."""
+    assert state.under_way is not None
+    if state.epoch > 0:
+        criterion = EpochLabels.from_tensors(state.under_way.labels).criterion
+        _keep_best("selected", criterion, state, settings, run.selected)
+
+
+def _keep_best(name: str, score: float, state: TrainingState, settings: Settings, file: Path) -> None:
+    if name not in state.best or score > state.best[name]["score"]:
+        state.best[name] = {"epoch": state.epoch, "score": score}
+        if collectives.is_main():
+            # Not a copy of last.pth: a run that was killed may have written a later one there.
+            save_model(file, state.encoder, model_card(settings, "inter", state.epoch))
+
+
+def _patience_is_over(settings: Settings, state: TrainingState) -> bool:
+    patience = settings.inter.selection.patience
+    return (
+        patience is not None and state.epoch > 0 and state.epoch - state.best["selected"]["epoch"] >= patience
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -15,26 +15,25 @@ from calr_cli.clustering.agglomerative import DENSE_BOUND, agglomerative_labels,
 from calr_cli.clustering.centroids import cluster_centroids
 from calr_cli.clustering.quality import label_quality
 from calr_cli.config.schema import Settings
-from calr_cli.data.local_labels import read_local_labels, write_local_labels
-from calr_cli.data.samplers import cluster_batches
+from calr_cli.data.loaders import PixelSource
+from calr_cli.data.local_labels import read_local_labels, unique_over_cameras, write_local_labels
 from calr_cli.distances.jaccard import jaccard_distance, jaccard_similarity
 from calr_cli.distances.knn import choose_backend
+from calr_cli.distributed import collectives
 from calr_cli.events import Reporter, SilentReporter
 from calr_cli.pipelines.build import (
-    build_augmentation,
     build_encoder,
     build_extractor,
-    build_memory,
+    build_pixels,
+    build_state,
     model_card,
-    optimiser_options,
     search_neighbours,
 )
 from calr_cli.pipelines.estimates import memory_limit
+from calr_cli.pipelines.learning import draw_batches, train_under_way
 from calr_cli.pipelines.run_dir import RunFolder
-from calr_cli.training.checkpoint import load_state, save_model, save_state
-from calr_cli.training.epoch import train_epoch
-from calr_cli.training.optim import build_optimiser
-from calr_cli.training.reproducibility import keyed_rng, seed_torch
+from calr_cli.training.checkpoint import save_model
+from calr_cli.training.state import EpochUnderWay, TrainingState
 from calr_cli.types import Dataset, FloatArray, ImageSet, IntArray
 
 
@@ -43,40 +42,53 @@ def train_intra(
 ) -> dict[str, Any]:
     """Cluster and train within each camera; write one local label per training image.
 
-    An interrupted run goes on: finished cameras are kept, the camera at work continues after its last
-    whole epoch.
+    An interrupted run goes on: finished cameras are kept, those at work continue from where they were
+    saved last. Several ranks take whole cameras, the largest first; what a camera gives does not depend on
+    who works on it.
 
     Returns:
-        Summary: clusters and, where identities are known, their quality per camera and overall.
+        Summary: clusters per camera and, where identities are known, their quality, per camera and overall.
 
     Raises:
+        ConfigError: The device cannot compute in what is asked for.
         TrainingError: The loss is not a number.
         DataError: An image that cannot be read.
+        MemoryLimitError: A step does not fit into the memory there is.
         OSError: The run folder cannot be written.
     """
     reporter.note(f"neighbour search: {choose_backend(settings.search.backend, device)} on {device}")
+    pixels = build_pixels(settings, dataset.train, reporter)
+    members = {int(c): np.flatnonzero(dataset.train.camids == c) for c in np.unique(dataset.train.camids)}
+    trained = 3 * settings.intra.iters * settings.intra.batch_size  # a step costs about three extractions
+    work = schedule_cameras({c: len(rows) + trained for c, rows in members.items()}, collectives.world_size())
+    mine = work[collectives.rank()]
+    found: dict[int, tuple[IntArray, list[dict[str, Any]]]] = {}
+    for number, camid in enumerate(mine, start=1):
+        images = dataset.train.subset(members[camid])
+        folder = RunFolder(run.path / f"cam{camid}")
+        if not folder.local_labels.exists():
+            reporter.stage(f"camera {camid} ({number} of {len(mine)}): {len(images)} images")
+            with collectives.alone():
+                part = pixels.subset(members[camid])
+                labels = _train_camera(settings, images, part, folder, device, reporter)
+            write_local_labels(folder.local_labels, images, labels)
+        folder.state.unlink(missing_ok=True)
+        found[camid] = read_local_labels(folder.local_labels, images), folder.read_metrics()
+    everyones = {camid: part for of_rank in collectives.gather(found) for camid, part in of_rank.items()}
     labels = np.empty(len(dataset.train), np.int64)
-    cameras = np.unique(dataset.train.camids)
-    for number, camid in enumerate(cameras, start=1):
-        members = np.flatnonzero(dataset.train.camids == camid)
-        images = dataset.train.subset(members)
-        folder = run.path / f"cam{camid}"
-        finished = folder / "local_labels.csv"
-        if not finished.exists():
-            reporter.stage(f"camera {camid} ({number} of {len(cameras)}): {len(images)} images")
-            write_local_labels(
-                finished, images, _train_camera(settings, dataset, images, run, folder, device, reporter)
-            )
-            (folder / "checkpoint.pth").unlink(missing_ok=True)
-        labels[members] = read_local_labels(finished, images)
-    write_local_labels(run.local_labels, dataset.train, labels)
-    labels = read_local_labels(run.local_labels, dataset.train)  # unique over cameras
+    for camid, rows in members.items():
+        labels[rows] = everyones[camid][0]
+    if collectives.is_main():
+        run.keep_metrics([row for camid in members for row in everyones[camid][1]])
+        write_local_labels(run.local_labels, dataset.train, labels)
+    labels = unique_over_cameras(labels, dataset.train.camids)
     summary: dict[str, Any] = {
         "dataset": dataset.name,
         "images": len(labels),
-        "cameras": len(cameras),
+        "cameras": len(members),
         "clusters": len(np.unique(labels)),
         "local_labels": str(run.local_labels),
+        "per_camera": [_best_of(camid, len(rows), everyones[camid][1]) for camid, rows in members.items()],
     }
     if dataset.train.has_identities:
         quality = label_quality(labels, dataset.train.pids, dataset.train.camids)
@@ -84,12 +96,30 @@ def train_intra(
     return summary
 
 
+def _best_of(camid: int, num_images: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of the epoch whose labels a camera kept; a camera too small to train has none."""
+    best = max(rows, key=lambda row: (row["silhouette"], row["epoch"]), default={"clusters": 1})
+    kept = {name: best[name] for name in ("epoch", "clusters", "silhouette", "quality") if name in best}
+    return {"camera": camid, "images": num_images, **kept}
+
+
+def schedule_cameras(costs: Mapping[int, float], ranks: int) -> list[list[int]]:
+    """Which rank works on which cameras: the costliest first, each to the rank with the least to do.
+
+    >>> schedule_cameras({0: 5, 1: 9, 2: 4, 3: 3}, 2)
+    [[1, 3], [0, 2]]
+    """
+    work: list[list[int]] = [[] for _ in range(ranks)]
+    for camid in sorted(costs, key=lambda c: (-costs[c], c)):
+        min(work, key=lambda cameras: sum(costs[c] for c in cameras)).append(camid)
+    return work
+
+
 def _train_camera(
     settings: Settings,
-    dataset: Dataset,
     images: ImageSet,
-    run: RunFolder,
-    folder: Path,
+    pixels: PixelSource,
+    folder: RunFolder,
     device: torch.device,
     reporter: Reporter,
 ) -> IntArray:
@@ -99,89 +129,78 @@ def _train_camera(
     if num_clusters < 2:
         reporter.note(f"too few images to train on: camera {camid} becomes one local cluster")
         return np.zeros(len(images), np.int64)
-    extract, augmentation = build_extractor(settings, reporter), build_augmentation(settings)
     encoder = build_encoder(settings, "intra", device)
-    optimiser, schedule = build_optimiser(encoder.parameters(), **optimiser_options(intra.optimiser))
-    start, best, best_labels = 0, -np.inf, np.zeros(len(images), np.int64)
-    state_file = folder / "checkpoint.pth"
-    if state_file.exists():
-        state = load_state(state_file)
-        encoder.load_state_dict(state["encoder"])
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        start, best, best_labels = state["epoch"], state["best"], state["best_labels"].numpy()
-    run.keep_metrics([r for r in run.read_metrics() if r["camera"] != camid or r["epoch"] < start])
-
+    state = build_state(intra.optimiser, encoder)
+    if state.restore(folder.state):
+        reporter.note(f"resuming camera {camid} {state.position()} of {intra.epochs}")
+    folder.keep_metrics(state.rows)
+    start = state.epoch
     for epoch in range(start, intra.epochs):
-        began = perf_counter()
-        features: FloatArray = extract(encoder, images)
-        extracted = perf_counter()
-        with reporter.progress(f"camera {camid}: clustering", 0):
+        if state.under_way is None:
             told = reporter if epoch == start else SilentReporter()  # what holds for every epoch, once
-            distances = _distances(settings, features, device, told)
-            labels = agglomerative_labels(distances, num_clusters)
-            score = silhouette(distances, labels)
-        if score >= best:  # of equally good epochs the later one: its features saw more training
-            best, best_labels = score, labels
-            save_model(folder / "model.pth", encoder, model_card(settings, dataset, "intra", epoch))
-        clustered = perf_counter()
-        memory = build_memory(intra.memory, cluster_centroids(features, labels), device)
-        batches = cluster_batches(
+            begun, score = _begin_epoch(settings, state, pixels, num_clusters, told, reporter)
+            if score >= state.best.get("score", -np.inf):  # of equals the later: it has seen more training
+                state.best = {"epoch": epoch, "score": score, "labels": begun.labels["labels"]}
+                save_model(folder.model, encoder, model_card(settings, "intra", epoch))
+            state.under_way = begun
+        labels = state.under_way.labels["labels"].numpy()
+        key = ("intra", camid, epoch)
+        batches = draw_batches(settings, intra, labels, images.camids, key)
+        began, seconds = perf_counter(), state.under_way.seconds
+        losses = train_under_way(
+            settings,
+            intra,
+            state,
+            folder.state,
+            pixels,
             labels,
             images.camids,
-            batch_size=intra.batch_size,
-            num_instances=intra.num_instances,
-            iterations=intra.iters,
-            rng=keyed_rng(settings.seed, "intra", camid, epoch, "batches"),
-        )
-        seed_torch(settings.seed, "intra", camid, epoch, "dropout")
-        losses = train_epoch(
-            encoder,
-            memory,
-            optimiser,
-            images,
-            labels,
             batches,
-            augmentation=augmentation,
-            rng=keyed_rng(settings.seed, "intra", camid, epoch, "augmentation"),
-            height=settings.data.height,
-            width=settings.data.width,
-            workers=settings.data.workers,
-            reporter=reporter,
+            key,
             title=f"camera {camid} epoch {epoch + 1}/{intra.epochs}",
-            update_mode=intra.memory.mode,
+            reporter=reporter,
         )
-        schedule.step()
         row: dict[str, Any] = {
             "camera": camid,
             "epoch": epoch,
             "images": len(images),
             "clusters": num_clusters,
             "batch": batches.shape[1],
-            "silhouette": score,
+            "silhouette": float(state.under_way.labels["score"]),
             "loss": losses.cluster,
-            "seconds": {
-                "extract": extracted - began,
-                "cluster": clustered - extracted,
-                "train": perf_counter() - clustered,
-            },
+            "seconds": {**seconds, "train": perf_counter() - began},
         }
         if images.has_identities:
             row["quality"] = asdict(label_quality(labels, images.pids))
-        save_state(
-            state_file,
-            {
-                "epoch": epoch + 1,
-                "best": best,
-                "best_labels": torch.from_numpy(best_labels),
-                "encoder": encoder.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "schedule": schedule.state_dict(),
-            },
-        )
-        run.append_metrics(row)
+        state.epoch, state.under_way = epoch + 1, None
+        state.rows.append(row)
+        state.save(folder.state, settings.model_dump())
+        folder.append_metrics(row)
         reporter.metric(row)
-    return best_labels
+    best: IntArray = state.best["labels"].numpy()
+    return best
+
+
+def _begin_epoch(
+    settings: Settings,
+    state: TrainingState,
+    pixels: PixelSource,
+    num_clusters: int,
+    told: Reporter,
+    reporter: Reporter,
+) -> tuple[EpochUnderWay, float]:
+    """The camera's clusters as the network sees them now, and their silhouette."""
+    began = perf_counter()
+    features: FloatArray = build_extractor(settings, reporter)(state.encoder, pixels)
+    extracted = perf_counter()
+    with reporter.progress("clustering", 0):
+        distances = _distances(settings, features, next(state.encoder.parameters()).device, told)
+        labels = agglomerative_labels(distances, num_clusters)
+        score = float(silhouette(distances, labels))
+    seconds = {"extract": extracted - began, "cluster": perf_counter() - extracted}
+    tensors = {"labels": torch.from_numpy(labels), "score": torch.tensor(score, dtype=torch.float64)}
+    centroids = torch.from_numpy(cluster_centroids(features, labels))
+    return EpochUnderWay(tensors, centroids, torch.zeros(0, 2), seconds), score
 
 
 def _distances(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from calr_cli.clustering.criterion import label_criterion
 from calr_cli.clustering.dbscan import dbscan_labels
 from calr_cli.clustering.infomap import infomap_labels
 from calr_cli.clustering.pivots import neighbourhood_scores, select_pivots
@@ -25,11 +28,26 @@ from calr_cli.types import OUTLIER, FloatArray, IntArray, Neighbours
 
 @dataclass(frozen=True)
 class EpochLabels:
-    """The labels of one epoch: (N,) global and refined ones, (K,) pivots."""
+    """The labels of one epoch: (N,) global and refined ones, (K,) pivots; and how good they look.
+
+    Attributes:
+        criterion: The higher, the better the model that they were made with; knows no identities.
+    """
 
     global_labels: IntArray
     refined_labels: IntArray
     pivots: IntArray
+    criterion: float
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """As a resume state keeps them."""
+        return {name: torch.as_tensor(value) for name, value in vars(self).items()}
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor]) -> EpochLabels:
+        """What `to_tensors` gave."""
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items() if name != "criterion"}
+        return EpochLabels(**arrays, criterion=float(tensors["criterion"]))
 
 
 def label_epoch(
@@ -68,18 +86,19 @@ def label_epoch(
         global_labels = infomap_labels(neighbours, clustering.min_similarity, clustering.min_cluster_size)
     scores = neighbourhood_scores(neighbours, clustering.min_similarity)
     pivots = select_pivots(global_labels, scores, refinement.pivot)
-    if not refinement.enabled:
-        return EpochLabels(global_labels, global_labels, pivots)
-    assert local_labels is not None
-    refined_labels = refine_by_camera(global_labels, local_labels, camids, pivots)
-    if refinement.schedule == "cosine":
-        refined_labels = discards_by_schedule(
-            global_labels,
-            refined_labels,
-            cosine_probability(epoch, settings.inter.epochs),
-            keyed_rng(settings.seed, "inter", epoch, "discards"),
-        )
-    return EpochLabels(global_labels, refined_labels, pivots)
+    refined_labels = global_labels
+    if refinement.enabled:
+        assert local_labels is not None
+        refined_labels = refine_by_camera(global_labels, local_labels, camids, pivots)
+        if refinement.schedule == "cosine":
+            refined_labels = discards_by_schedule(
+                global_labels,
+                refined_labels,
+                cosine_probability(epoch, settings.inter.epochs),
+                keyed_rng(settings.seed, "inter", epoch, "discards"),
+            )
+    criterion = label_criterion(neighbours, global_labels, camids)
+    return EpochLabels(global_labels, refined_labels, pivots, criterion)
 
 
 def check_clusters(labels: EpochLabels, settings: Settings, reporter: Reporter) -> None:

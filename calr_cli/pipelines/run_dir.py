@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import json
-import platform
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from calr_cli import __version__
-from calr_cli.config.loading import dump_settings, load_settings_file
+from calr_cli.config.loading import dump_settings, flat_settings, load_settings_file
 from calr_cli.config.schema import Settings
 from calr_cli.errors import CheckpointError
 from calr_cli.files import atomic_write
+from calr_cli.pipelines.environment import environment
 
 RUNS = Path("runs")
-
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "infomap",
-    "faiss-gpu",
-    "faiss-cpu",
-    "pillow",
-)
 
 
 @dataclass(frozen=True)
@@ -52,6 +37,16 @@ class RunFolder:
         return self.path / "last.pth"
 
     @property
+    def selected(self) -> Path:
+        """The model with the best criterion so far."""
+        return self.path / "selected.pth"
+
+    @property
+    def oracle(self) -> Path:
+        """The model with the best mAP on the test set so far, where that is asked for."""
+        return self.path / "oracle.pth"
+
+    @property
     def model(self) -> Path:
         """The model to use; there once the run has finished."""
         return self.path / "model.pth"
@@ -67,9 +62,50 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def logs(self) -> Path:
+        """What processes other than the first one said, where there are several."""
+        return self.path / "logs"
+
+    @property
+    def evaluation(self) -> Path:
+        """Figures of the model on query and gallery; written by ``calr train --seeds``."""
+        return self.path / "evaluation.json"
+
+    @property
+    def config(self) -> Path:
+        """What the run was told; `settings` reads it."""
+        return self.path / "config.yaml"
+
+    @property
     def settings(self) -> Settings:
         """What the run was told."""
-        return load_settings_file(self.path / "config.yaml")
+        return load_settings_file(self.config)
+
+    def write_settings(self, settings: Settings) -> None:
+        """Replace what the run was told."""
+        with atomic_write(self.config) as temporary:
+            temporary.write_text(dump_settings(settings), encoding="utf-8")
+
+    def read_environment(self) -> dict[str, Any]:
+        """Stage, settings and machine as they were when the run was begun, and whenever it went on.
+
+        Raises:
+            CheckpointError: The file is not as calr wrote it.
+        """
+        try:
+            content = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+            content["stage"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise CheckpointError(
+                f"{self.path}/environment.json is not as calr wrote it", "Start a new run"
+            ) from None
+        found: dict[str, Any] = content
+        return found
+
+    def write_environment(self, content: Mapping[str, Any]) -> None:
+        """Replace it."""
+        with atomic_write(self.path / "environment.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one epoch's figures."""
@@ -83,32 +119,37 @@ class RunFolder:
         lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
+    @property
+    def epochs_done(self) -> int:
+        """Whole epochs of stage 2 so far."""
+        return max((row["epoch"] + 1 for row in self.read_metrics()), default=0)
+
     def keep_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replace the figures: a resumed run drops those of epochs that it does again."""
         with atomic_write(self.metrics) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def create_run(settings: Settings, stage: str, device: torch.device, output: Path | None) -> RunFolder:
+def create_run(
+    settings: Settings, stage: str, devices: Sequence[torch.device], output: Path | None
+) -> RunFolder:
     """Make the folder of a new run, with its settings and environment in it.
 
     Args:
         settings: What the run is told.
         stage: ``intra`` or ``inter``.
-        device: Where it will work, for the record.
+        devices: Where it will work, for the record.
         output: The folder itself; None names it by date and time under ``runs``.
 
     Raises:
         CheckpointError: ``output`` exists already, or the folder cannot be made.
     """
-    path = output or _free_name(RUNS / settings.data.dataset / stage)
+    path = output or free_name(RUNS / settings.data.dataset / stage)
     try:
         path.mkdir(parents=True)
         run = RunFolder(path)
-        (path / "config.yaml").write_text(dump_settings(settings), encoding="utf-8")
-        (path / "environment.json").write_text(
-            json.dumps({"stage": stage, **_environment(device)}, indent=2) + "\n", encoding="utf-8"
-        )
+        run.write_settings(settings)
+        run.write_environment({"stage": stage, **environment(devices), "settings": flat_settings(settings)})
     except FileExistsError:
         raise CheckpointError(
             f"{path} exists already",
@@ -122,24 +163,19 @@ def create_run(settings: Settings, stage: str, device: torch.device, output: Pat
 
 
 def open_run(path: Path, stage: str) -> RunFolder:
-    """The interrupted run in ``path``.
+    """The run in ``path``.
 
     Raises:
-        CheckpointError: No run folder, one of another stage, or one that is finished.
+        CheckpointError: No run folder, or one of another stage.
     """
     run = RunFolder(path)
-    if not (path / "config.yaml").is_file():
+    if not run.config.is_file():
         raise CheckpointError(
             f"{path} is not a run folder: it has no config.yaml", "Give runs/DATASET/STAGE/NAME"
         )
-    try:
-        begun = json.loads((path / "environment.json").read_text(encoding="utf-8"))["stage"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path}/environment.json is not as calr wrote it", "Start a new run") from None
+    begun = run.read_environment()["stage"]
     if begun != stage:
         raise CheckpointError(f"{path} is a run of train-{begun}, not of train-{stage}")
-    if (run.model if stage == "inter" else run.local_labels).exists():
-        raise CheckpointError(f"the run in {path} is finished: there is nothing to resume")
     return run
 
 
@@ -170,31 +206,12 @@ def find_model(name: str, dataset: str | None) -> Path:
     raise CheckpointError(f"no file {name}", "Give the model.pth of a finished run")
 
 
-def _newest(paths: Any) -> Path | None:
+def _newest(paths: Iterable[Path]) -> Path | None:
     return max(paths, key=lambda path: (path.stat().st_mtime_ns, str(path)), default=None)
 
 
-def _free_name(parent: Path) -> Path:
+def free_name(parent: Path) -> Path:
+    """A folder below ``parent`` that is not there yet, named by date and time."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     names = [stamp, *(f"{stamp}-{n}" for n in range(2, 100))]
     return next(parent / name for name in names if not (parent / name).exists())
-
-
-def _environment(device: torch.device) -> dict[str, Any]:
-    return {
-        "calr": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-        "command": sys.argv,
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 CameraLoss = Literal["logits", "reference"]
 
 
-def weighted_cross_entropy(
-    logits: Tensor, labels: Tensor, weights: Tensor | npt.ArrayLike | None = None
-) -> Tensor:
-    """Weighted mean of the images' cross-entropies: sum w_i l_i / sum w_i.
+def image_shares(
+    labels: npt.NDArray[Any], weights: npt.NDArray[Any] | None = None
+) -> npt.NDArray[np.float64]:
+    """Each image's share of its batch's mean loss: w_i / sum of w, so that shares sum to 1.
+
+    They follow from the labels of the whole batch, so that whoever works on a part of it (a group, a
+    device) weighs its images right without asking the others.
 
     Args:
-        logits: (B, K).
-        labels: (B,).
-        weights: (K,) weight of each class; None weighs all alike.
+        labels: (B,) cluster of each image.
+        weights: (K,) weight of each cluster; None weighs all alike.
 
-    Differs from the reference: a batch whose weights sum to 0 (clusters of one camera only) takes
-    the plain mean; there it is 0 / 0.
+    Returns:
+        (B,).
+
+    Differs from the reference: a batch whose weights sum to 0 (clusters of one camera only) weighs all
+    alike; there it is 0 / 0.
     """
-    if weights is None:
-        return cross_entropy(logits, labels)
-    losses = cross_entropy(logits, labels, reduction="none")
-    per_image = torch.as_tensor(weights, dtype=losses.dtype, device=losses.device)[labels]
-    per_image = torch.where(per_image.sum() > 0, per_image, torch.ones_like(per_image))
-    return (per_image * losses).sum() / per_image.sum()
+    per_image = np.ones(len(labels)) if weights is None else weights[labels].astype(np.float64)
+    total = per_image.sum()
+    return per_image / total if total > 0 else np.full(len(labels), 1 / len(labels))
 
 
 def camera_loss(logits: Tensor, camids: Tensor, kind: CameraLoss = "logits") -> Tensor:

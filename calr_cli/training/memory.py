@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
-from calr_cli.training.losses import weighted_cross_entropy
+from calr_cli.training.losses import image_shares
+from calr_cli.transfer import to_device
 
 UpdateMode = Literal["all", "hard"]
 
@@ -35,21 +37,38 @@ class ClusterMemory:
         self.temperature = temperature
         self.momentum = momentum
 
-    def loss(self, features: Tensor, labels: Tensor, weights: Tensor | npt.ArrayLike | None = None) -> Tensor:
-        """Cross-entropy of the similarities to all centroids, divided by the temperature.
+    def losses(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Each image's cross-entropy of the similarities to all centroids, divided by the temperature.
 
         Args:
             features: (B, D), L2-normalised here; the gradient flows to them only.
+            labels: (B,) cluster of each, on the same device.
+
+        Returns:
+            (B,).
+        """
+        logits = normalize(features) @ self.centroids.T / self.temperature
+        return cross_entropy(logits, labels, reduction="none")
+
+    def loss(self, features: Tensor, labels: Tensor, weights: Tensor | npt.ArrayLike | None = None) -> Tensor:
+        """Weighted mean of `losses` over the batch.
+
+        Args:
+            features: (B, D).
             labels: (B,) cluster of each.
-            weights: (K,) weight of each cluster; see `weighted_cross_entropy`.
+            weights: (K,) weight of each cluster; see `losses.image_shares`.
         """
         features, labels = torch.as_tensor(features), torch.as_tensor(labels)
-        logits = normalize(features) @ self.centroids.T / self.temperature
-        return weighted_cross_entropy(logits, labels, weights)
+        shares = image_shares(labels.cpu().numpy(), None if weights is None else np.asarray(weights))
+        losses = self.losses(features, labels)
+        return (torch.from_numpy(shares).to(losses) * losses).sum()
 
     @torch.no_grad()
-    def update(self, features: Tensor, labels: Tensor, mode: UpdateMode = "all") -> None:
+    def update(self, features: Tensor, labels: npt.ArrayLike | Tensor, mode: UpdateMode = "all") -> None:
         """Move the rows of the batch's clusters towards its features.
+
+        Labels are wanted on the host: all that depends on them alone is worked out there, and a GPU is
+        never waited for.
 
         Args:
             features: (B, D), L2-normalised here.
@@ -58,32 +77,39 @@ class ClusterMemory:
                 per cluster only the member least similar to M_y as it stood before (the first of
                 equals).
         """
-        features, labels = torch.as_tensor(features), torch.as_tensor(labels)
+        features, targets = torch.as_tensor(features), np.asarray(labels)
+        clusters, cluster, counts = np.unique(targets, return_inverse=True, return_counts=True)
+        starts = np.cumsum(counts) - counts
+        by_cluster = np.argsort(cluster, kind="stable")
         if mode == "hard":
-            similarities = (normalize(features) * self.centroids[labels]).sum(dim=1)
-            by_similarity = similarities.argsort(stable=True)
-            features, labels = features[by_similarity], labels[by_similarity]
-        ordered, order = labels.sort(stable=True)
-        clusters, cluster, counts = ordered.unique_consecutive(return_inverse=True, return_counts=True)
-        turn = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[cluster]
-        # Clusters do not touch each other: the n-th images of all clusters move their rows together.
-        by_turn = turn.argsort(stable=True)
-        sizes = turn.bincount().tolist()
-        moves = features.index_select(0, order[by_turn])
+            centroids = self.centroids[self._here(targets)]
+            by_similarity = (normalize(features) * centroids).sum(dim=1).argsort(stable=True)
+            order = self._here(targets)[by_similarity].argsort(stable=True)  # by cluster, then similarity
+            chosen = by_similarity[order][self._here(starts)]
+            turns, sizes, place = chosen, [len(clusters)], self._here(np.arange(len(clusters)))
+        else:
+            # Clusters do not touch each other: the n-th images of all clusters move their rows together.
+            turn = np.arange(len(targets)) - starts[cluster[by_cluster]]
+            by_turn = by_cluster[np.argsort(turn, kind="stable")]
+            sizes = np.bincount(turn).tolist()
+            turns, place = self._here(by_turn), self._here(cluster[by_turn])
+        moves = features.index_select(0, turns)
         moves *= (1 - self.momentum) / _length(moves)
-        rows = self.centroids.index_select(0, clusters)
+        which = self._here(clusters)
+        rows = self.centroids.index_select(0, which)
         # A row's length is not taken out of it but out of the share that the next turn keeps of it.
         share = torch.full_like(rows[:, :1], self.momentum)
-        for size, move, place in zip(sizes, moves.split(sizes), cluster[by_turn].split(sizes), strict=True):
-            if size == len(rows):  # every cluster has an nth image: no need to pick rows
+        for size, move, row in zip(sizes, moves.split(sizes), place.split(sizes), strict=True):
+            if size == len(rows):  # every cluster has an nth image, in its order: no need to pick rows
                 torch.addcmul(move, rows, share, out=rows)
                 torch.div(self.momentum, _length(rows), out=share)
             else:
-                moved = torch.addcmul(move, rows[place], share[place])
-                rows[place], share[place] = moved, self.momentum / _length(moved)
-            if mode == "hard":
-                break  # the first of each cluster is its least similar
-        self.centroids.index_copy_(0, clusters, normalize(rows))
+                moved = torch.addcmul(move, rows[row], share[row])
+                rows[row], share[row] = moved, self.momentum / _length(moved)
+        self.centroids.index_copy_(0, which, normalize(rows))
+
+    def _here(self, positions: npt.NDArray[Any]) -> Tensor:
+        return to_device(positions, self.centroids.device)
 
 
 def _length(rows: Tensor) -> Tensor:

@@ -85,8 +85,24 @@ def test_operating_system_errors_are_one_line(
 def test_full_gpu_memory_names_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 
-    assert ends(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")) == 1
-    assert capsys.readouterr().err.startswith("error: the memory of the GPU is full. Lower -b/--batch-size")
+    hint = "Lower batch_norm_group_size (training) or evaluation.batch_size (extraction)"
+    assert ends(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB. GPU 3 has")) == 1
+    assert capsys.readouterr().err == f"error: the memory of GPU 3 is full. {hint}\n"
+    assert ends(torch.OutOfMemoryError("CUDA out of memory")) == 1
+    assert capsys.readouterr().err == f"error: the memory of the GPU is full. {hint}\n"
+
+
+def test_a_later_process_of_torchrun_says_who_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "2")
+    assert ends(ConfigError("something is wrong")) == 1
+    assert capsys.readouterr().err == "rank 2: error: something is wrong\n"
+
+
+def test_an_exit_stays_an_exit() -> None:
+    # How the later processes of torchrun end when the first one has said why; it is a RuntimeError too.
+    assert ends(typer.Exit(1)) == 1
 
 
 def test_our_own_mistakes_keep_their_traceback() -> None:

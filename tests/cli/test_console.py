@@ -153,6 +153,59 @@ def test_live_bars_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         assert part in text
 
 
+def test_steps_of_several_devices_end_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What begins a live display need not be what ends it: devices begin and end as they like.
+    ours, theirs = pty.openpty()
+    shown: list[bytes] = []
+    reader = Thread(target=drain, args=(ours, shown))
+    with os.fdopen(theirs, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setenv("TERM", "xterm-256color")
+        monkeypatch.setenv("COLUMNS", "120")
+        reader.start()
+        reporter = RichReporter()
+        first = reporter.progress("cuda:0: camera 3", 100, "iterations")
+        second = reporter.progress("cuda:1: camera 5", 200, "iterations")
+        for step, count in ((first, 30), (second, 40)):
+            step.__enter__().advance(count)
+        first.__exit__(None, None, None)
+        third = reporter.progress("cuda:0: camera 1", 300, "iterations")
+        third.__enter__().advance(50)
+        time.sleep(0.5)
+        for step in (second, third):
+            step.__exit__(None, None, None)
+        with reporter.progress("clustering", 0):
+            time.sleep(0.3)
+    reader.join(10)
+    os.close(ours)
+    text = b"".join(shown).decode()
+    for part in ("cuda:1: camera 5", "40/200 iterations", "cuda:0: camera 1", "50/300", "clustering"):
+        assert part in text
+
+
+def test_threads_do_not_mix_their_lines(impatient: None, capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = RichReporter()
+
+    def camera(device: int) -> None:
+        for step in range(20):
+            with reporter.progress(f"cuda:{device}: camera {step}", 4, "iterations") as progress:
+                for _ in range(4):
+                    progress.advance()
+            reporter.metric({**INTRA, "camera": device})
+
+    threads = [Thread(target=camera, args=(device,)) for device in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    lines = capsys.readouterr().err.splitlines()
+    rows = [line.split() for line in lines if not line.startswith("cuda:")]
+    assert rows[0][0] == "camera"
+    assert sorted(row[0] for row in rows[1:]) == sorted(str(device) for device in range(4) for _ in range(20))
+    step = r"cuda:\d: camera \d+: (\d(/4)? iterations( in \d+\.\d s)?(, [\d.,e+]+ it/s)?)"
+    assert [line for line in lines if line.startswith("cuda:") and not re.fullmatch(step, line)] == []
+
+
 def drain(descriptor: int, into: list[bytes]) -> None:
     with contextlib.suppress(OSError):  # how a terminal says that its other side was closed
         while part := os.read(descriptor, 4096):

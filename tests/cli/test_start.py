@@ -163,13 +163,54 @@ def test_an_output_that_cannot_be_written(calr: Calr, veri: str, folder: Path, c
     assert [path.name for path in folder.iterdir()] == ["file"]
 
 
-def test_what_a_run_was_told_cannot_be_told_again(calr: Calr) -> None:
-    answer = calr(
-        "train-inter", "--resume", "runs/x", "-d", "veri", "-b", "8", "--set", "seed=2", "--gpus", "0"
-    )
-    assert answer.exit_code == 1
-    assert len(answer.errors) == 1
-    assert "-d/--dataset, --set, -b/--batch-size cannot be given beside it" in answer.errors[0]
+@pytest.mark.parametrize(
+    ("command", "flags", "line"),
+    [
+        (
+            "train-inter",
+            ["-d", "veri", "--output", "new"],
+            "-d/--dataset, --output cannot be given beside it. Leave that out, or start a new run",
+        ),
+        (
+            "train-inter",
+            ["--epochs", "60", "-b", "8", "--gpus", "0"],
+            "-b/--batch-size, --epochs would change its settings. "
+            "To change them on purpose: --set inter.batch_size=8 --set inter.epochs=60",
+        ),
+        (
+            "train-intra",
+            ["--epochs", "60", "--deterministic"],
+            "--deterministic, --epochs would change its settings. "
+            "To change them on purpose: --set deterministic=true --set intra.epochs=60",
+        ),
+        (
+            "train",
+            ["--seeds", "3"],
+            "--seeds cannot be given beside it. Leave that out, or start a new run",
+        ),
+    ],
+)
+def test_what_a_run_was_told_cannot_be_told_again(
+    calr: Calr, command: str, flags: list[str], line: str
+) -> None:
+    answer = calr(command, "--resume", "runs/x", *flags)
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    assert answer.errors == [f"error: --resume continues a run as it was begun: {line}"]
+
+
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_no_seeds(calr: Calr, number: str) -> None:
+    answer = calr("train", "-d", "veri", "--seeds", number)
+    assert (answer.exit_code, answer.errors) == (1, [f"error: --seeds {number} must be from 1"])
+
+
+def test_a_folder_that_is_not_of_train(calr: Calr, folder: Path) -> None:
+    (folder / "x").mkdir()
+    answer = calr("train", "--resume", "x", "--device", "cpu")
+    assert answer.errors == [
+        "error: x is not a folder of calr train: there is no x/inter/config.yaml. "
+        "Give what was its --output, or a run folder to train-intra or train-inter"
+    ]
 
 
 def test_a_folder_that_is_no_run(calr: Calr, folder: Path) -> None:

@@ -5,18 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare, ks_2samp
 from torchvision.transforms import Normalize
 
-from calr_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, normalise
+from calr_cli.data.augment import IMAGENET_MEAN, Augmentation, Draws, normalise
+from tests.support.augmentation_oracle import augmented, draw_rectangle
 
 NOTHING = Augmentation(flip_probability=0, padding=0, erasing_probability=0)
-MEAN = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
-STD = torch.tensor(IMAGENET_STD).view(3, 1, 1)
+UNLIKELY = 1e-3
 
 
 def noise(count: int, height: int = 16, width: int = 8) -> torch.Tensor:
     return torch.from_numpy(
-        np.random.default_rng(0).integers(0, 256, (count, 3, height, width), dtype=np.uint8)
+        np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
     )
 
 
@@ -24,10 +25,19 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def assert_network_input(found: torch.Tensor, pixels: torch.Tensor) -> None:
+    count, height, width, _ = pixels.shape
+    assert found.dtype == torch.float32
+    assert found.shape == (count, 3, height, width)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_normalise_is_torchvision_s() -> None:
     pixels = noise(4)
-    expected = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])(pixels.float() / 255)
-    torch.testing.assert_close(normalise(pixels), expected, rtol=0, atol=1e-6)
+    found = normalise(pixels)
+    assert_network_input(found, pixels)
+    expected = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])(pixels.permute(0, 3, 1, 2) / 255)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_defaults_are_the_method_s() -> None:
@@ -36,107 +46,137 @@ def test_defaults_are_the_method_s() -> None:
 
 def test_no_augmentation_is_the_evaluation_transform() -> None:
     pixels = noise(5)
-    assert torch.equal(NOTHING(pixels, rng()), normalise(pixels))
+    assert torch.equal(NOTHING.apply(pixels, NOTHING.draw(5, 16, 8, rng())), normalise(pixels))
 
 
-def test_half_of_the_images_are_flipped_left_to_right_and_only_those() -> None:
-    pixels = noise(3000, 3, 4)
-    found = replace(NOTHING, flip_probability=0.5)(pixels, rng())
-    flipped = (found == normalise(pixels.flip(3))).all(dim=(1, 2, 3))
-    kept = (found == normalise(pixels)).all(dim=(1, 2, 3))
-    assert (flipped ^ kept).all()
-    assert flipped.float().mean().item() == pytest.approx(0.5, abs=0.03)
-    # Independent from image to image: no runs, as one draw for several images would make.
-    assert (flipped[1:] == flipped[:-1]).float().mean().item() == pytest.approx(0.5, abs=0.03)
+@pytest.mark.parametrize(("height", "width"), [(16, 8), (9, 24), (5, 5)])
+@pytest.mark.parametrize("padding", [0, 1, 10])  # less and more than the image is wide
+def test_every_image_changes_as_its_own_draws_say(height: int, width: int, padding: int) -> None:
+    augmentation = replace(Augmentation(), padding=padding)
+    pixels = noise(60, height, width)
+    before = pixels.clone()
+    draws = augmentation.draw(60, height, width, rng(3))
+    assert 0 < draws.flipped.sum() < 60
+    assert 0 < (draws.rectangles[:, 2] > 0).sum() < 60
+    found = augmentation.apply(pixels, draws)
+    assert_network_input(found, pixels)
+    assert torch.equal(pixels, before)
+    for image, source, flipped, corner, rectangle in zip(
+        found.numpy(), pixels.numpy(), draws.flipped, draws.corners, draws.rectangles, strict=True
+    ):
+        expected = augmented(source, padding, flipped, tuple(corner), tuple(rectangle))
+        np.testing.assert_allclose(image, expected, rtol=0, atol=1e-6)
 
 
-def test_crops_of_the_padded_image_are_uniform_and_the_padding_is_black_before_normalising() -> None:
-    height, width, padding, count = 6, 5, 2, 5000
-    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    place = torch.stack([ys + 1, xs + 1, torch.full_like(ys, 9)]).to(torch.uint8)  # 0 is left for padding
-    found = replace(NOTHING, padding=padding)(place.expand(count, -1, -1, -1), rng())
-    values = ((found * STD + MEAN) * 255).round().int()
-    assert torch.allclose((values.float() / 255 - MEAN) / STD, found, atol=1e-5)
-
-    offsets = torch.zeros(2 * padding + 1, 2 * padding + 1)
-    padded = torch.nn.functional.pad(place.int(), [padding] * 4)
-    for y in range(2 * padding + 1):
-        for x in range(2 * padding + 1):
-            crop = padded[:, y : y + height, x : x + width]
-            offsets[y, x] = (values == crop).all(dim=(1, 2, 3)).sum()
-    assert offsets.sum() == count  # every image is one of the 25 crops
-    expected = count / offsets.numel()
-    chi_squared = float(((offsets - expected) ** 2 / expected).sum())
-    assert chi_squared < 51  # 24 degrees of freedom, one in a thousand
+def test_border_and_erased_values_are_exact() -> None:
+    """Black is normalised, the mean is not: neither is blended with what it covers."""
+    augmentation = replace(NOTHING, padding=2)
+    draws = Draws(np.array([False]), np.array([[0, 0]]), np.array([[1, 3, 4, 2]]))
+    (found,) = augmentation.apply(torch.full((1, 8, 6, 3), 200, dtype=torch.uint8), draws)
+    white, black = (
+        normalise(torch.full((1, 1, 1, 3), value, dtype=torch.uint8))[0, :, 0, 0] for value in (200, 0)
+    )
+    expected = white[:, None, None].repeat(1, 8, 6)
+    expected[:, :2] = expected[:, :, :2] = black[:, None, None]
+    expected[:, 1:5, 3:5] = torch.tensor(IMAGENET_MEAN)[:, None, None]
+    assert torch.equal(found, expected)
 
 
-def erased_rectangles(
-    height: int, width: int, count: int, augmentation: Augmentation
-) -> list[tuple[int, int, int, int]]:
-    """(y, x, h, w) of each erased image; each is checked to be one full rectangle of the mean's values."""
-    pixels = torch.full((count, 3, height, width), 200, dtype=torch.uint8)
-    found = augmentation(pixels, rng())
-    erased = (found == MEAN).all(dim=1)  # the plain mean, AFTER normalising
-    untouched = normalise(pixels[:1])[0]
-    rectangles = []
-    for image, mask in zip(found, erased, strict=True):
-        assert torch.equal(image[:, ~mask], untouched[:, ~mask])
-        if mask.any():
-            ys, xs = mask.nonzero(as_tuple=True)
-            y, x, h, w = ys.min(), xs.min(), ys.max() - ys.min() + 1, xs.max() - xs.min() + 1
-            assert mask.sum() == h * w
-            rectangles.append(tuple(int(value) for value in (y, x, h, w)))
-    return rectangles
+def test_a_part_of_a_batch_changes_as_in_the_whole() -> None:
+    """So devices that share a batch draw for all of it and apply their own part."""
+    augmentation, pixels = Augmentation(), noise(20, 24, 12)
+    draws = augmentation.draw(20, 24, 12, rng())
+    whole = augmentation.apply(pixels, draws)
+    parts = [
+        augmentation.apply(pixels[part], draws.part(part))
+        for part in (slice(0, 7), slice(7, 8), slice(8, 20))
+    ]
+    assert torch.equal(torch.cat(parts), whole)
 
 
-def reference_rectangles(height: int, width: int, count: int) -> list[tuple[int, int]]:
-    """(h, w) as the method words it: up to 100 tries until it fits."""
-    draws, sizes = np.random.default_rng(99), []
-    for _ in range(count):
-        for _ in range(100):
-            area, aspect = draws.uniform(0.02, 0.4) * height * width, draws.uniform(0.3, 1 / 0.3)
-            h, w = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
-            if h < height and w < width:
-                sizes.append((h, w))
-                break
-    return sizes
+def test_draws_follow_from_the_generator_alone() -> None:
+    torch.manual_seed(5)
+    first, again, other = (Augmentation().draw(50, 24, 12, rng(seed)) for seed in (1, 1, 2))
+    for name in ("flipped", "corners", "rectangles"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+        assert (getattr(first, name) != getattr(other, name)).any()
 
 
-def test_half_of_the_images_lose_a_rectangle_of_the_method_s_size() -> None:
-    height, width, count = 64, 32, 1200
-    rectangles = erased_rectangles(height, width, count, replace(NOTHING, erasing_probability=0.5))
-    assert len(rectangles) / count == pytest.approx(0.5, abs=0.045)
-    y, x, h, w = np.array(rectangles).T
+def test_half_of_the_images_are_flipped_each_by_its_own_draw() -> None:
+    flipped = Augmentation().draw(20_000, 64, 32, rng()).flipped
+    assert flipped.mean() == pytest.approx(0.5, abs=0.012)
+    assert (flipped[1:] == flipped[:-1]).mean() == pytest.approx(0.5, abs=0.012)
+    assert Augmentation(flip_probability=0.2).draw(20_000, 64, 32, rng()).flipped.mean() == pytest.approx(
+        0.2, abs=0.01
+    )
+
+
+def test_every_crop_of_the_padded_image_is_equally_likely() -> None:
+    corners = Augmentation(padding=2).draw(20_000, 64, 32, rng()).corners
+    counts = np.zeros((5, 5))
+    np.add.at(counts, tuple(corners.T), 1)
+    assert counts.sum() == 20_000
+    assert chisquare(counts, axis=None).pvalue > UNLIKELY
+    default = Augmentation().draw(2000, 64, 32, rng()).corners
+    assert (default.min(), default.max()) == (0, 20)
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 128), (64, 64), (24, 60)])
+def test_rectangles_are_distributed_as_the_method_words_them(height: int, width: int) -> None:
+    count = 20_000
+    rectangles = Augmentation().draw(count, height, width, rng()).rectangles
+    erased = rectangles[:, 2] > 0
+    assert erased.mean() == pytest.approx(0.5, abs=0.012)
+    assert (erased[1:] == erased[:-1]).mean() == pytest.approx(0.5, abs=0.012)
+    y, x, h, w = rectangles[erased].T
+
+    oracle = rng(99)
+    drawn = [draw_rectangle(height, width, oracle) for _ in range(count // 2)]
+    expected_y, expected_x, expected_h, expected_w = np.array([one for one in drawn if one is not None]).T
+    for found, expected in (
+        (h, expected_h),
+        (w, expected_w),
+        (h * w, expected_h * expected_w),
+        (h / w, expected_h / expected_w),
+        (y, expected_y),
+        (x, expected_x),
+        (y / (height - h), expected_y / (height - expected_h)),  # places given sizes
+        (x / (width - w), expected_x / (width - expected_w)),
+        (x * w, expected_x * expected_w),
+    ):
+        assert ks_2samp(found, expected).pvalue > UNLIKELY
+
     # Exact but for the rounding of each side to a whole pixel.
     assert ((h + 0.5) * (w + 0.5) >= 0.02 * height * width).all()
     assert ((h - 0.5) * (w - 0.5) <= 0.4 * height * width).all()
     assert ((h + 0.5) / (w - 0.5) >= 0.3).all()
     assert ((h - 0.5) / (w + 0.5) <= 1 / 0.3).all()
-    expected_h, expected_w = np.array(reference_rectangles(height, width, 5000)).T
-    assert (h * w).mean() == pytest.approx((expected_h * expected_w).mean(), rel=0.08)
-    assert (h / w).mean() == pytest.approx((expected_h / expected_w).mean(), rel=0.08)
-    # Anywhere it fits, edges among it.
+    # Anywhere it fits, edges among it; never as high or as wide as the image.
+    assert h.max() < height
+    assert w.max() < width
     assert y.min() == x.min() == 0
     assert (y + h).max() == height
     assert (x + w).max() == width
-    assert (y / (height - h)).mean() == pytest.approx(0.5, abs=0.05)
-    assert (x / (width - w)).mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_certain_erasing_and_one_that_never_fits() -> None:
     always = replace(NOTHING, erasing_probability=1.0)
-    assert len(erased_rectangles(64, 32, 100, always)) == 100
+    assert (always.draw(500, 64, 32, rng()).rectangles[:, 2:] > 0).all()
     # Larger than the image in every try: it is left whole rather than tried for ever.
-    assert erased_rectangles(8, 8, 5, replace(always, erasing_area=(2.0, 3.0))) == []
+    never = replace(always, erasing_area=(2.0, 3.0))
+    assert not never.draw(5, 8, 8, rng()).rectangles[:, 2:].any()
 
 
-def test_draws_follow_from_the_generator_alone() -> None:
-    pixels, augmentation = noise(8, 24, 12), Augmentation()
-    before = pixels.clone()
-    first = augmentation(pixels, rng(1))
-    torch.manual_seed(5)
-    assert torch.equal(first, augmentation(pixels, rng(1)))
-    assert not torch.equal(first, augmentation(pixels, rng(2)))
-    assert torch.equal(pixels, before)
-    assert first.dtype == torch.float32
-    assert first.shape == pixels.shape
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_values_and_the_host_does_not_wait() -> None:
+    augmentation, pixels = Augmentation(), noise(70, 64, 32)
+    draws = augmentation.draw(70, 64, 32, rng())
+    on_gpu = pixels.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found, plain = augmentation.apply(on_gpu, draws), normalise(on_gpu)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert_network_input(found, pixels)
+    torch.testing.assert_close(found.cpu(), augmentation.apply(pixels, draws), rtol=0, atol=1e-6)
+    torch.testing.assert_close(plain.cpu(), normalise(pixels), rtol=0, atol=1e-6)

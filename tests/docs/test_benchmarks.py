@@ -41,7 +41,7 @@ def run(script: str, *arguments: str, folder: Path) -> dict[str, Any]:
         timeout=280,
     )
     assert done.returncode == 0, done.stderr
-    assert "| step |" in done.stdout or "| images |" in done.stdout
+    assert any(f"| {column} |" in done.stdout for column in ("step", "images", "run"))
     content: dict[str, Any] = json.loads(file.read_text())
     assert "cores of" in content["machine"]
     return content
@@ -79,3 +79,36 @@ def test_reranking(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_linkage(tmp_path: Path) -> None:
     run("linkage.py", "--images", "500", "--pairs", "40", folder=tmp_path)
+
+
+@pytest.mark.e2e
+def test_training(tmp_path: Path) -> None:
+    # The script itself refuses features that differ.
+    options = ["--size", "tiny", "--device", "cpu", "--precision", "fp32", "--workers", "1"]
+    content = run("training.py", *options, folder=tmp_path)
+    loops = ("plain, fp32", "calr, fp32")
+    rates = {(row["step"], row["loop"]): row["images/s"] for row in content["rates"]}
+    assert rates.keys() == {(step, loop) for step in ("extraction", "training step") for loop in loops}
+    assert min(rates.values()) > 0
+    for loop in loops:
+        *phases, whole = [row["seconds"] for row in content["epoch"] if row["loop"] == loop]
+        assert min(phases) >= 0
+        assert sum(phases) == pytest.approx(whole)
+
+
+@pytest.mark.e2e
+def test_selection(tmp_path: Path) -> None:
+    # A line's criterion is of the model before its epoch, its monitoring of the one after: here they agree
+    # but for the last change, and the model after three epochs is the best of both.
+    quality = [50.0, 10.0, 20.0, 40.0, 35.0]  # after 0 .. 4 epochs; nobody monitors the first
+    criterion = [0.9, 0.1, 0.2, 0.5, 0.4]
+    lines = [{"epoch": e, "criterion": criterion[e], "monitoring": {"mAP": quality[e + 1]}} for e in range(4)]
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        text = "".join(json.dumps(line) + "\n" for line in [*lines, {"epoch": 4, "criterion": criterion[4]}])
+        (tmp_path / name / "metrics.jsonl").write_text(text)
+    rows = run("selection.py", str(tmp_path / "one"), str(tmp_path / "other"), folder=tmp_path)["rows"]
+    assert [row["models"] for row in rows] == [4, 4, 8]
+    assert (rows[0]["best"], rows[0]["selected"], rows[0]["regret"]) == (3, 3, 0)
+    assert rows[0]["regret of last"] == 5
+    assert all(row["Spearman"] == pytest.approx(1) for row in rows)

@@ -46,10 +46,10 @@ def test_preset_trains_and_evaluates(name: str, tmp_path: Path) -> None:
         prepare_dataset(name, tmp_path / "data", SilentReporter())
     dataset = load_dataset(name)
     settings = resolve_settings(name, None, SMALL).settings
-    intra = create_run(settings, "intra", CPU, tmp_path / "intra")
+    intra = create_run(settings, "intra", [CPU], tmp_path / "intra")
     train_intra(settings, dataset, intra, CPU, SilentReporter())
     local_labels = read_local_labels(intra.local_labels, dataset.train)
-    inter = create_run(settings, "inter", CPU, tmp_path / "inter")
+    inter = create_run(settings, "inter", [CPU], tmp_path / "inter")
     train_inter(settings, dataset, local_labels, inter, CPU, SilentReporter())
     encoder, card = load_model(inter.model)
     assert (card.dataset, card.height, card.width) == (name, settings.data.height, settings.data.width)

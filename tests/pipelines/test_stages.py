@@ -55,13 +55,13 @@ class Notebook(SilentReporter):
 
 
 def run_intra(settings: Settings, dataset: Dataset, folder: Path) -> RunFolder:
-    run = create_run(settings, "intra", CPU, folder)
+    run = create_run(settings, "intra", [CPU], folder)
     train_intra(settings, dataset, run, CPU, SilentReporter())
     return run
 
 
 def run_inter(settings: Settings, dataset: Dataset, labels: Path | None, folder: Path) -> RunFolder:
-    run = create_run(settings, "inter", CPU, folder)
+    run = create_run(settings, "inter", [CPU], folder)
     local = None if labels is None else read_local_labels(labels, dataset.train)
     train_inter(settings, dataset, local, run, CPU, SilentReporter())
     return run
@@ -85,7 +85,9 @@ def figures(run: RunFolder, *left_out: str) -> list[dict[str, Any]]:
 def test_exactly_these_files_are_written(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data")
     intra = run_intra(small_settings(), dataset, tmp_path / "intra")
-    cameras = {f"cam{c}/{name}" for c in range(3) for name in ("local_labels.csv", "model.pth")}
+    cameras = {
+        f"cam{c}/{name}" for c in range(3) for name in ("local_labels.csv", "metrics.jsonl", "model.pth")
+    }
     assert files(intra.path) == {
         "config.yaml",
         "environment.json",
@@ -102,8 +104,10 @@ def test_exactly_these_files_are_written(tmp_path: Path) -> None:
         "checkpoint.pth",
         "last.pth",
         "model.pth",
+        "selected.pth",
     }
-    assert [row["epoch"] for row in inter.read_metrics()] == [0, 1, 2]
+    assert [row["epoch"] for row in inter.read_metrics()] == [0, 1, 2, 3]
+    assert inter.read_metrics()[3].keys() == {"epoch", "criterion"}  # of the last model
     # The camera head works in the first epochs only; there are two left without it after three.
     assert inter.read_metrics()[0]["camera_loss"] is not None
 
@@ -128,8 +132,8 @@ def test_identities_change_no_label_and_no_weight(tmp_path: Path) -> None:
         assert intra.local_labels.read_bytes() == other_intra.local_labels.read_bytes()
         assert_same_model(inter.model, other_inter.model)
         assert figures(inter, "quality") == figures(other_inter, "quality")
-    assert inter.read_metrics()[-1]["quality"] != others[0][1].read_metrics()[-1]["quality"]
-    assert "quality" not in others[1][1].read_metrics()[-1]
+    assert inter.read_metrics()[0]["quality"] != others[0][1].read_metrics()[0]["quality"]
+    assert "quality" not in others[1][1].read_metrics()[0]
 
 
 def test_names_and_order_of_files_change_nothing(tmp_path: Path) -> None:
@@ -163,7 +167,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -
     whole = run_intra(settings, dataset, tmp_path / "whole" / "intra")
     for epochs in (1, 3):  # within the first camera, and within the second
         path = tmp_path / f"cut{epochs}"
-        run = create_run(settings, "intra", CPU, path)
+        run = create_run(settings, "intra", [CPU], path)
         with pytest.raises(KeyboardInterrupt):
             train_intra(settings, dataset, run, CPU, Notebook(epochs))
         train_intra(settings, dataset, open_run(path, "intra"), CPU, SilentReporter())
@@ -172,7 +176,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -
 
     inter = run_inter(settings, dataset, whole.local_labels, tmp_path / "whole" / "inter")
     local = read_local_labels(whole.local_labels, dataset.train)
-    run = create_run(settings, "inter", CPU, tmp_path / "cut" / "inter")
+    run = create_run(settings, "inter", [CPU], tmp_path / "cut" / "inter")
     with pytest.raises(KeyboardInterrupt):
         train_inter(settings, dataset, local, run, CPU, Notebook(2))
     assert not run.model.exists()
@@ -218,7 +222,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_its_last_epoch(tmp_
         inter={"optimiser": {"lr": 1e30}, "refinement": {"enabled": False}, "iters": 12}
     )
     with pytest.raises(
-        TrainingError, match=r"the loss is not a number at iteration \d+\. Start a new run with a lower"
+        TrainingError, match=r"epoch 1/3: the loss is not a number at iteration \d+\. What was saved last"
     ):
         run_inter(settings, small_dataset(tmp_path / "data"), None, tmp_path / "run")
     assert not (tmp_path / "run" / "model.pth").exists()
@@ -226,7 +230,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_its_last_epoch(tmp_
 
 def test_too_few_clusters_for_a_batch_shrink_it(tmp_path: Path) -> None:
     settings = small_settings(inter={"batch_size": 64, "epochs": 1, "refinement": {"enabled": False}})
-    run = create_run(settings, "inter", CPU, tmp_path / "run")
+    run = create_run(settings, "inter", [CPU], tmp_path / "run")
     notebook = Notebook()
     train_inter(settings, small_dataset(tmp_path / "data"), None, run, CPU, notebook)
     assert any(
@@ -251,7 +255,7 @@ def test_cameras_of_few_images(tmp_path: Path, count: int) -> None:
 def test_too_many_clusters_are_cut_and_warned_about(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data")
     settings = small_settings(intra={"clustering": {"num_clusters": 600, "k1": 5, "k2": 2}, "epochs": 1})
-    run = create_run(settings, "intra", CPU, tmp_path / "run")
+    run = create_run(settings, "intra", [CPU], tmp_path / "run")
     notebook = Notebook()
     train_intra(settings, dataset, run, CPU, notebook)
     assert [row["clusters"] for row in run.read_metrics()] == [15, 15, 15]
@@ -367,6 +371,7 @@ def test_quality_before_and_after_is_of_the_same_images() -> None:
         global_labels=np.array([0, 0, 0, 1, 1, OUTLIER]),
         refined_labels=np.array([0, 0, OUTLIER, 1, OUTLIER, OUTLIER]),
         pivots=np.array([0, 3]),
+        criterion=0.0,
     )
     quality = refinement_quality(labels, np.array([5, 5, 6, 7, 7, 8]))
     assert quality["discarded_right"] == 0.5

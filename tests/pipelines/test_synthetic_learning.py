@@ -35,9 +35,9 @@ def test_calr_learns_and_refinement_discards_rightly(seed: int, tmp_path: Path) 
     untrained = evaluate(settings, build_encoder(settings, "inter", CPU), dataset, False, quiet)["mAP"]
     assert untrained <= 30
 
-    intra = create_run(settings, "intra", CPU, tmp_path / "intra")
+    intra = create_run(settings, "intra", [CPU], tmp_path / "intra")
     train_intra(settings, dataset, intra, CPU, quiet)
-    inter = create_run(settings, "inter", CPU, tmp_path / "inter")
+    inter = create_run(settings, "inter", [CPU], tmp_path / "inter")
     local_labels = read_local_labels(intra.local_labels, dataset.train)
     train_inter(settings, dataset, local_labels, inter, CPU, quiet)
     trained = evaluate(settings, load_model(inter.model)[0], dataset, False, quiet)["mAP"]

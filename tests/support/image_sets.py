@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from calr_cli.data.inspection import content_digest
 from calr_cli.types import ImageSet
 from tests.support.made_up import write_image
 
@@ -18,4 +19,5 @@ def make_image_set(root: Path, count: int, cameras: int = 2) -> ImageSet:
     paths = tuple(f"{n:03d}.png" for n in numbers)
     for n, path in enumerate(paths):
         write_image(root / path, int(pids[n]), seed=n)
-    return ImageSet(root, paths, pids, numbers % cameras, tuple(f"{n:032x}" for n in numbers))
+    digests = tuple(content_digest((root / path).read_bytes()) for path in paths)
+    return ImageSet(root, paths, pids, numbers % cameras, digests)

@@ -170,6 +170,22 @@ def cluster_weights(labels: Sequence[int], camids: Sequence[int]) -> list[float]
     return weights
 
 
+def label_criterion(indices: Matrix, labels: Sequence[int], camids: Sequence[int]) -> Fraction:
+    """Confirmed links, less what would be confirmed of as many random pairs, as a share of all links."""
+    images = range(len(labels))
+
+    def counted(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [(i, j) for i, j in pairs if camids[i] != camids[j] or len(set(camids)) == 1]
+
+    def confirmed(pairs: list[tuple[int, int]]) -> int:
+        return sum(labels[i] == labels[j] != -1 for i, j in pairs)
+
+    links = [(i, int(j)) for i in images for j in indices[i] if i != j]
+    pairs = counted([(i, j) for i in images for j in images if i != j])
+    chance = Fraction(confirmed(pairs), max(len(pairs), 1)) * len(counted(links))
+    return (confirmed(counted(links)) - chance) / max(len(links), 1)
+
+
 # --- agreement of labels with identities; outliers are clusters of their own ---
 
 

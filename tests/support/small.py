@@ -13,6 +13,8 @@ from calr_cli.types import Dataset
 from tests.support.made_up import make_layout
 
 SETTINGS: dict[str, Any] = {
+    "precision": "fp32",
+    "evaluation": {"monitor_every": 0},
     "data": {"dataset": "market1501", "height": 32, "width": 32, "workers": 1},
     "model": {"arch": "resnet18", "pretrained": "none"},
     "intra": {"epochs": 2, "iters": 2, "batch_size": 8, "num_instances": 2, "clustering": {"k1": 5, "k2": 2}},
@@ -27,9 +29,11 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def small_settings(**changes: dict[str, Any]) -> Settings:
+def small_settings(**changes: Any) -> Settings:
     """Settings of a training that takes a second; ``changes`` go into the sections, one level deep."""
-    merged = {name: {**values, **changes.get(name, {})} for name, values in SETTINGS.items()}
+    merged = dict(SETTINGS)
+    for name, value in changes.items():
+        merged[name] = {**SETTINGS.get(name, {}), **value} if isinstance(value, dict) else value
     return Settings(**merged)
 
 

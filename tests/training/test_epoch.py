@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ import pytest
 import torch
 
 from calr_cli.data.augment import Augmentation, normalise
-from calr_cli.data.loaders import pixel_batches
+from calr_cli.data.loaders import ImageFiles
 from calr_cli.errors import DataError, TrainingError
 from calr_cli.events import SilentReporter
-from calr_cli.models.camera_classifier import CameraClassifier
+from calr_cli.models.camera_classifier import CameraClassifier, draw_kept_units
 from calr_cli.models.encoder import Encoder
 from calr_cli.training import ClusterMemory
-from calr_cli.training.epoch import CameraAlignment, EpochLosses, train_epoch
+from calr_cli.training.epoch import EpochLosses, train_epoch
 from calr_cli.training.losses import camera_loss
+from calr_cli.training.reproducibility import keyed_rng
+from calr_cli.training.step import CameraAlignment
 from calr_cli.types import ImageSet
 from tests.support.features import unit_features
 from tests.support.image_sets import make_image_set
@@ -57,14 +60,13 @@ def train(
         encoder,
         memory or make_memory(),
         torch.optim.SGD(parameters, lr),
-        images,
+        ImageFiles(images, 32, 16, 1),
         LABELS,
+        images.camids,
         batches,
         augmentation=options.pop("augmentation", NOTHING),
-        rng=np.random.default_rng(0),
-        height=32,
-        width=16,
-        workers=1,
+        draws=partial(keyed_rng, 0),
+        group_size=options.pop("group_size", 0),
         reporter=SilentReporter(),
         title="epoch",
         alignment=alignment,
@@ -73,7 +75,7 @@ def train(
 
 
 def features_of_the_batch(encoder: Encoder, images: ImageSet) -> torch.Tensor:
-    (block,) = pixel_batches(images, list(BATCH), height=32, width=16, workers=1)
+    (block,) = ImageFiles(images, 32, 16, 1).batches(BATCH)
     features: torch.Tensor = encoder.train()(normalise(block))
     return features
 
@@ -133,9 +135,9 @@ def aligned(weight: float, kind: Any = "logits") -> CameraAlignment:
 def test_alignment_adds_the_weighted_camera_loss(fresh: Encoder, images: ImageSet, kind: Any) -> None:
     expected, alignment = copy.deepcopy(fresh), aligned(0.5, kind)
     features = features_of_the_batch(expected, images)
-    torch.manual_seed(2)  # the classifier's dropout
+    kept = torch.from_numpy(draw_kept_units(6, keyed_rng(0, 0, "dropout")))
     camids = torch.from_numpy(images.camids[BATCH[0]])
-    camera = camera_loss(alignment.classifier(features), camids, kind)
+    camera = camera_loss(alignment.classifier(features, kept), camids, kind)
     cluster = make_memory().loss(features, torch.from_numpy(LABELS[BATCH[0]]))
     torch.autograd.backward(cluster + 0.5 * camera)
     optimiser = torch.optim.SGD(expected.parameters(), 0.1)  # Adam's first step is the sign of noise
@@ -143,7 +145,6 @@ def test_alignment_adds_the_weighted_camera_loss(fresh: Encoder, images: ImageSe
 
     encoder, alignment = copy.deepcopy(fresh), aligned(0.5, kind)
     before = weights_of(alignment.classifier)
-    torch.manual_seed(2)
     losses = train(encoder, images, alignment=alignment)
     assert losses.cluster == pytest.approx(cluster.item(), rel=1e-5)
     assert losses.camera == pytest.approx(camera.item(), rel=1e-5)
@@ -176,29 +177,36 @@ def refusal(*args: Any, **options: Any) -> str:
     return str(line)
 
 
-HINT = "Start a new run with a lower optimiser.lr or a higher memory.temperature of this stage"
+HINT = (
+    "What was saved last is good: continue from it with a lower optimiser.lr or a higher "
+    "memory.temperature of this stage (--resume RUN_FOLDER --set KEY=VALUE)"
+)
 
 
 def test_a_loss_that_is_not_a_number_names_its_iteration(fresh: Encoder, images: ImageSet) -> None:
     memory = make_memory()
     memory.centroids[1, 0] = torch.nan
     line = refusal(copy.deepcopy(fresh), images, memory=memory)
-    assert line == f"the loss is not a number at iteration 1. {HINT}"
+    assert line == f"epoch: the loss is not a number at iteration 1. {HINT}"
 
 
 @pytest.mark.parametrize("bad", [1, 3, 10, 11, 12])
 def test_the_iteration_is_the_first_bad_one(fresh: Encoder, images: ImageSet, bad: int) -> None:
-    # Cluster 2's weight is infinite, and only the bad batch holds it: inf / inf.
-    batches = np.tile([0, 3], (12, 1))
-    batches[bad - 1 :] = 0, 6
-    weights = np.array([1, 1, np.inf], np.float32)
-    line = refusal(copy.deepcopy(fresh), images, batches, class_weights=weights)
-    assert line.startswith(f"the loss is not a number at iteration {bad}. ")
+    class Bad(ClusterMemory):
+        calls = 0
+
+        def losses(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return super().losses(features, labels) * (torch.nan if self.calls == bad else 1)
+
+    memory = Bad(unit_features(0, 3, 512))
+    line = refusal(copy.deepcopy(fresh), images, np.tile([0, 3], (12, 1)), memory=memory)
+    assert line.startswith(f"epoch: the loss is not a number at iteration {bad}. ")
 
 
 def test_a_learning_rate_that_blows_up(fresh: Encoder, images: ImageSet) -> None:
     line = refusal(copy.deepcopy(fresh), images, np.repeat(BATCH, 3, axis=0), lr=1e30)
-    assert line.startswith("the loss is not a number at iteration 2. ")
+    assert line.startswith("epoch: the loss is not a number at iteration 2. ")
 
 
 def test_an_unreadable_image_ends_the_epoch(fresh: Encoder, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from calr_cli.training.losses import camera_loss, weighted_cross_entropy
+from calr_cli.training.losses import camera_loss, image_shares
 
 
 def made_up(batch: int = 8, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -16,30 +16,26 @@ def made_up(batch: int = 8, classes: int = 5) -> tuple[torch.Tensor, torch.Tenso
     return logits, torch.randint(classes, (batch,), generator=generator)
 
 
-def test_weighted_mean_by_hand() -> None:
-    # Losses ln 2 and ln 4 with weights 3 and 1.
-    logits = torch.tensor([[0.0, 0.0], [0.0, math.log(3)]])
-    loss = weighted_cross_entropy(logits, torch.tensor([1, 0]), torch.tensor([1.0, 3.0]))
-    assert loss.item() == pytest.approx((3 * math.log(2) + math.log(4)) / 4)
+def test_shares_by_hand() -> None:
+    shares = image_shares(np.array([1, 0, 1]), np.array([1.0, 3.0]))
+    assert shares == pytest.approx([3 / 7, 1 / 7, 3 / 7])
+    assert image_shares(np.array([1, 0, 1])) == pytest.approx([1 / 3] * 3)
 
 
-def test_equals_torch_with_weights_of_any_kind() -> None:
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_shares_give_torch_s_weighted_mean(kind: type) -> None:
     logits, labels = made_up()
-    weights = torch.tensor([0.0, 0.5, 1.0, 2.0, 0.1], dtype=torch.float64)
-    expected = cross_entropy(logits, labels, weights).item()
-    for given in (weights, weights.numpy(), weights.tolist(), weights.numpy().astype(np.float32)):
-        assert weighted_cross_entropy(logits, labels, given).item() == pytest.approx(expected, rel=1e-6)
+    weights = np.array([0.0, 0.5, 1.0, 2.0, 0.1], kind)
+    expected = cross_entropy(logits, labels, torch.from_numpy(weights).double()).item()
+    losses = cross_entropy(logits, labels, reduction="none").numpy()
+    assert (image_shares(labels.numpy(), weights) * losses).sum() == pytest.approx(expected, rel=1e-12)
 
 
-def test_weights_that_sum_to_0_in_the_batch_take_the_plain_mean() -> None:
-    logits, _ = made_up()
-    labels = torch.zeros(8, dtype=torch.int64)
-    logits.requires_grad_()
-    loss = weighted_cross_entropy(logits, labels, torch.tensor([0.0, 1, 1, 1, 1]))
-    plain = cross_entropy(logits, labels)
-    assert loss.item() == plain.item()
-    assert torch.equal(*torch.autograd.grad(loss, logits), *torch.autograd.grad(plain, logits))
-    assert weighted_cross_entropy(logits, labels).item() == plain.item()
+def test_weights_that_sum_to_0_in_the_batch_weigh_all_alike() -> None:
+    labels = np.zeros(8, np.int64)
+    assert (
+        image_shares(labels, np.array([0.0, 1, 1])).tolist() == image_shares(labels).tolist() == [1 / 8] * 8
+    )
 
 
 def test_camera_loss_is_ordinary_cross_entropy() -> None:

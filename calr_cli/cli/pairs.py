@@ -1,0 +1,149 @@
+"""The runs of both stages that belong together: made, found again, trained one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calr_cli.cli.ranks import on_main
+from calr_cli.cli.start import Start, resumable
+from calr_cli.cli.train_inter import run_inter, run_intra_first
+from calr_cli.cli.train_intra import run_intra
+from calr_cli.errors import CheckpointError
+from calr_cli.events import Reporter, SilentReporter
+
+if TYPE_CHECKING:
+    import torch
+
+    from calr_cli.pipelines.resume import Continuation
+    from calr_cli.pipelines.run_dir import RunFolder
+
+STAGES = ("intra", "inter")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The runs of both stages with one seed; ``intra`` is None where nothing uses local labels."""
+
+    seed: int
+    intra: RunFolder | None
+    inter: RunFolder
+
+
+def begin_pairs(start: Start, seeds: int | None, folder: Path | None) -> list[Pair]:
+    """New runs, with all their folders, so that what was left to do is seen there later.
+
+    Args:
+        start: What they begin with.
+        seeds: Number of pairs, each in a folder of its own; None: one, in ``folder`` itself.
+        folder: Where; None: where single runs are.
+
+    Raises:
+        CheckpointError: A folder exists already or cannot be made.
+    """
+    from calr_cli.pipelines.run_dir import create_run
+
+    stages = STAGES if start.settings.inter.refinement.enabled else STAGES[1:]
+    pairs = []
+    for seed in range(start.settings.seed, start.settings.seed + (seeds or 1)):
+        settings = start.settings.model_copy(update={"seed": seed})
+        place = folder / f"seed{seed}" if folder is not None and seeds is not None else folder
+        runs = {
+            stage: create_run(settings, stage, start.devices, place and place / stage) for stage in stages
+        }
+        pairs.append(Pair(seed, runs.get("intra"), runs["inter"]))
+    return pairs
+
+
+def plan_pairs(folder: Path, assignments: Sequence[str]) -> list[dict[str, Continuation]]:
+    """How the pairs in ``folder`` go on: a plan per stage, for each pair.
+
+    Args:
+        folder: What ``calr train`` made.
+        assignments: ``KEY=VALUE`` texts of ``--set``.
+
+    Raises:
+        CheckpointError: Not such a folder, or a single pair that is finished.
+        ConfigError: A setting that may not change, or not in this way.
+    """
+    from calr_cli.pipelines.resume import nothing_to_resume, plan_continuation
+
+    places = sorted(folder.glob("seed*/inter"), key=lambda place: (len(place.parent.name), place))
+    several = bool(places)
+    plans = []
+    for place in [place.parent for place in places] or [folder]:
+        if not (place / "inter" / "config.yaml").is_file():
+            raise CheckpointError(
+                f"{folder} is not a folder of calr train: there is no {place}/inter/config.yaml",
+                "Give what was its --output, or a run folder to train-intra or train-inter",
+            )
+        stages = [stage for stage in STAGES if (place / stage).is_dir()]
+        plans.append({stage: plan_continuation(place / stage, stage, assignments) for stage in stages})
+    if not several and all(plan.finished for plan in plans[0].values()):
+        raise nothing_to_resume(plans[0]["inter"], "inter")
+    return plans
+
+
+def continue_pairs(
+    plans: Sequence[Mapping[str, Continuation]], devices: Sequence[torch.device], reporter: Reporter
+) -> list[Pair]:
+    """The pairs that go on, with that written down in each run that is not finished."""
+    from calr_cli.pipelines.resume import begin_continuation
+
+    told = reporter
+    for plan in (plan for stages in plans for plan in stages.values() if not plan.finished):
+        begin_continuation(plan, devices, told)
+        told = SilentReporter()  # what changed for one of them changed for all
+    return [
+        Pair(
+            stages["inter"].settings.seed,
+            stages["intra"].run if "intra" in stages else None,
+            stages["inter"].run,
+        )
+        for stages in plans
+    ]
+
+
+def train_pair(
+    start: Start, pair: Pair, params: Mapping[str, Any], reporter: Reporter, *resume: str
+) -> dict[str, Any]:
+    """Both stages, but for what is finished; the summaries of those that ran.
+
+    Args:
+        start: Dataset and devices.
+        pair: Where; each run knows its settings.
+        params: Parameters of the command.
+        reporter: Told what happens.
+        resume: The command that continues both; without it, commands for the single runs.
+
+    Raises:
+        CalrError: Training cannot go on.
+    """
+    summary: dict[str, Any] = {}
+    intra, inter = pair.intra, pair.inter
+    if intra is not None and is_left(intra.local_labels, reporter):
+        told = with_settings_of(intra, start)
+        if resume:
+            with resumable(*resume):
+                summary["intra"] = run_intra(told, intra, reporter)
+        else:
+            summary["intra"] = run_intra_first(told, intra, inter, params, reporter)
+    if is_left(inter.model, reporter):
+        labels = None if intra is None else intra.local_labels
+        summary["inter"] = run_inter(with_settings_of(inter, start), inter, labels, params, reporter, *resume)
+    return summary
+
+
+def is_left(result: Path, reporter: Reporter) -> bool:
+    """Whether a run still has to be made; its result is there if not."""
+    finished = on_main(result.exists)
+    if finished:
+        reporter.note(f"finished before: {result}")
+    return not finished
+
+
+def with_settings_of(run: RunFolder, start: Start) -> Start:
+    """The start with what ``run`` was told."""
+    return replace(start, settings=on_main(lambda: run.settings))

@@ -1,0 +1,93 @@
+"""The same training with several seeds, and how far the results spread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from calr_cli.cli.console import print_paths, print_table
+from calr_cli.cli.evaluate import MEASURES
+from calr_cli.cli.pairs import Pair, train_pair, with_settings_of
+from calr_cli.cli.ranks import on_main
+from calr_cli.cli.start import Start, resumable
+from calr_cli.events import Reporter
+
+
+def train_seeds(
+    start: Start, pairs: Sequence[Pair], params: Mapping[str, Any], reporter: Reporter, resume: str
+) -> dict[str, Any]:
+    """Train and evaluate every pair, but for what is finished.
+
+    Args:
+        start: Dataset and devices.
+        pairs: One for each seed.
+        params: Parameters of the command.
+        reporter: Told what happens.
+        resume: The command that goes on, should this stop.
+
+    Returns:
+        ``seeds``: figures and run of each; ``mean`` and ``std`` of the figures, in percent. The figures
+        are left out where the dataset has no test identities.
+
+    Raises:
+        CalrError: Training or evaluation cannot go on.
+    """
+    dataset = start.dataset
+    tested = dataset.query.has_identities and dataset.gallery.has_identities
+    if not tested:
+        reporter.note(f"{dataset.name} has no test images with identities: there are no figures to compare")
+    rows: list[dict[str, Any]] = []
+    for pair in pairs:
+        reporter.stage(f"seed {pair.seed}")
+        train_pair(start, pair, params, reporter, resume)
+        row: dict[str, Any] = {"seed": pair.seed, "model": str(pair.inter.model)}
+        if tested:
+            with resumable(resume):
+                row |= evaluate_once(start, pair, reporter)
+        rows.append(row)
+    result: dict[str, Any] = {"dataset": dataset.name, "seeds": rows}
+    return {**result, **mean_and_spread(rows)} if tested else result
+
+
+def evaluate_once(start: Start, pair: Pair, reporter: Reporter) -> dict[str, float]:
+    """The figures of a finished pair, measured now or before."""
+    from calr_cli.files import atomic_write
+    from calr_cli.pipelines.processes import run_evaluation
+
+    run = pair.inter
+    if on_main(run.evaluation.exists):
+        result = on_main(lambda: json.loads(run.evaluation.read_text(encoding="utf-8")))
+    else:
+        told = with_settings_of(run, start).settings
+        result = run_evaluation(told, run.model, start.dataset, False, start.devices, run.logs, reporter)
+
+        def keep() -> None:
+            with atomic_write(run.evaluation) as temporary:
+                temporary.write_text(json.dumps(result) + "\n", encoding="utf-8")
+
+        on_main(keep)
+    return {measure: result[measure] for measure in MEASURES}
+
+
+def mean_and_spread(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Mean and sample standard deviation (by N - 1) of every measure; of one row there is no deviation."""
+    columns = {measure: [row[measure] for row in rows] for measure in MEASURES}
+    return {
+        "mean": {measure: mean(values) for measure, values in columns.items()},
+        "std": {measure: stdev(values) if len(values) > 1 else None for measure, values in columns.items()},
+    }
+
+
+def show_seeds(result: Mapping[str, Any]) -> None:
+    """The figures of each seed, their mean and standard deviation, in percent."""
+
+    def cells(row: Mapping[str, Any]) -> list[str]:
+        return ["-" if row[measure] is None else f"{row[measure]:.1f}" for measure in MEASURES]
+
+    if "mean" in result:
+        rows = [[str(row["seed"]), *cells(row)] for row in result["seeds"]]
+        summary = [[name, *cells(result[name])] for name in ("mean", "std")]
+        print_table(["seed", *MEASURES], [*rows, *summary])
+    print_paths({f"seed {row['seed']}": row["model"] for row in result["seeds"]})

@@ -1,0 +1,1 @@
+"""Several devices: the processes that work together, and what they say to each other."""

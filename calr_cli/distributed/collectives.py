@@ -1,0 +1,227 @@
+"""What the processes of a run tell each other; in a run of one process all of it is the identity.
+
+Tensors of a step go over the default group, by NCCL between GPUs and by gloo between CPUs. Objects and
+arrays of the host go over a group of gloo's own, whose time-out is long: labels may take rank 0 hours.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from calr_cli.errors import ConfigError, WorkerError
+
+T = TypeVar("T")
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+STEP_TIMEOUT = timedelta(minutes=30)
+"""How long a process may keep the others waiting within a step."""
+
+HOST_TIMEOUT = timedelta(hours=24)
+"""How long rank 0 may take for what the others wait for."""
+
+ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun tells a process."""
+
+_host: dist.ProcessGroup | None = None
+_is_alone = False
+
+
+def rank() -> int:
+    """The number of this process among all."""
+    return dist.get_rank() if _joined() and not _is_alone else 0
+
+
+def world_size() -> int:
+    """How many processes work together."""
+    return dist.get_world_size() if _joined() and not _is_alone else 1
+
+
+def local_rank() -> int:
+    """The number of this process among those of its machine."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def is_main() -> bool:
+    """Whether this is rank 0, which makes labels and writes the run folder."""
+    return rank() == 0
+
+
+def join(timeout: timedelta = STEP_TIMEOUT) -> None:
+    """Find the other processes, if the environment says that there are any; once is enough.
+
+    Raises:
+        ConfigError: The environment says so and does not say where they are.
+        WorkerError: They cannot be reached.
+    """
+    global _host
+    if _joined() or int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return
+    unset = [name for name in ENVIRONMENT if name not in os.environ]
+    if unset:
+        raise ConfigError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, and {', '.join(unset)} not set in the environment",
+            "Start several processes with torchrun, or unset WORLD_SIZE",
+        )
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        dist.init_process_group(backend, timeout=timeout)
+        _host = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=HOST_TIMEOUT))
+    except RuntimeError as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise WorkerError(
+            f"process {os.environ['RANK']} cannot join the others at {where}: {str(error).splitlines()[0]}"
+        ) from None
+    atexit.register(leave)
+
+
+def leave() -> None:
+    """Part from the other processes; nothing may be under way."""
+    global _host
+    if _joined():
+        dist.destroy_process_group()
+    _host = None
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this process works by itself, as rank 0 of 1: for work that ranks divide among them whole."""
+    global _is_alone
+    before, _is_alone = _is_alone, True
+    try:
+        yield
+    finally:
+        _is_alone = before
+
+
+def broadcast(value: T) -> T:
+    """The ``value`` of rank 0, on every rank; it has to be picklable, and only rank 0's is looked at."""
+    if world_size() == 1:
+        return value
+    payload = _packed(value) if is_main() else torch.empty(0, dtype=torch.uint8)
+    size = torch.tensor([len(payload)])
+    _finish(dist.broadcast(size, 0, group=_host, async_op=True))
+    if not is_main():
+        payload = torch.empty(int(size), dtype=torch.uint8)
+    _finish(dist.broadcast(payload, 0, group=_host, async_op=True))
+    return value if is_main() else cast(T, _unpacked(payload))
+
+
+def made_by_main(make: Callable[[], T]) -> T:
+    """What ``make`` gives on rank 0, on every rank; the others do not call it."""
+    return broadcast(make() if is_main() else cast(T, None))
+
+
+def gather(value: T) -> list[T]:
+    """The ``value`` of every rank in the order of ranks, on every rank; it has to be picklable."""
+    if world_size() == 1:
+        return [value]
+    payload = _packed(value)[:, None]
+    sizes = _host_counts(len(payload))
+    packed = _gathered(payload, sizes, _host).squeeze(1)
+    return [_unpacked(part) for part in packed.split(sizes)]
+
+
+def barrier() -> None:
+    """Wait until every rank has come here."""
+    gather(None)
+
+
+def collect_rows(rows: npt.NDArray[Scalar], counts: Sequence[int]) -> npt.NDArray[Scalar]:
+    """The rows of every rank on every rank, in memory of the host.
+
+    Args:
+        rows: (n_r, D) of this rank.
+        counts: The n of every rank.
+
+    Returns:
+        (sum of n_r, D), in the order of ranks.
+    """
+    if world_size() == 1:
+        return rows
+    return cast("npt.NDArray[Scalar]", _gathered(torch.from_numpy(rows), counts, _host).numpy())
+
+
+def gather_rows(rows: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+    """The rows of every rank on every rank, on the device that they are on; no gradient flows back.
+
+    Args:
+        rows: (n_r, D) of this rank.
+        counts: The n of every rank; without them the ranks ask each other, and the host waits.
+
+    Returns:
+        (sum of n_r, D), in the order of ranks.
+    """
+    if world_size() == 1:
+        return rows.detach()
+    return _gathered(rows.detach(), _host_counts(len(rows)) if counts is None else counts)
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """``tensor``, which now holds the sum over ranks."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def copy_from_main(tensor: Tensor) -> Tensor:
+    """``tensor``, which now holds what it holds on rank 0."""
+    if world_size() > 1:
+        dist.broadcast(tensor, 0)
+    return tensor
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _gathered(rows: Tensor, counts: Sequence[int], group: dist.ProcessGroup | None = None) -> Tensor:
+    """Rows are sent as bytes, which every backend knows, and as many by every rank as the largest has."""
+    most, width = max(counts), rows.shape[1]
+    if most == 0 or width == 0:
+        return rows.new_empty((sum(counts), width))
+    padded = rows.new_zeros((most, width))
+    padded[: len(rows)] = rows
+    everything = rows.new_empty((len(counts) * most, width))
+    received, sent = everything.view(torch.uint8), padded.view(torch.uint8)
+    if group is None:
+        dist.all_gather_into_tensor(received, sent)
+    else:
+        _finish(dist.all_gather_into_tensor(received, sent, group=group, async_op=True))
+    parts = everything.split(most)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def _host_counts(count: int) -> list[int]:
+    ones = [1] * world_size()
+    return cast("list[int]", _gathered(torch.tensor([[count]]), ones, _host).squeeze(1).tolist())
+
+
+def _finish(work: dist.Work | None) -> None:
+    """Wait as Python does, so that signals are heard: torch's own wait is deaf, and may take hours."""
+    assert work is not None  # that is for ranks outside of the group
+    pause = 1e-4
+    while not work.is_completed():
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
+    work.wait()
+
+
+def _packed(value: Any) -> Tensor:
+    return torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+
+
+def _unpacked(payload: Tensor) -> Any:
+    return pickle.loads(payload.numpy().tobytes())

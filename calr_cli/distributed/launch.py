@@ -1,0 +1,247 @@
+"""One process per device: started, watched, and ended together."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from calr_cli.distributed import collectives
+from calr_cli.distributed.interruption import SIGNALS, Interruption, deferred_interrupt
+from calr_cli.distributed.relay import OnlyWarnings, Replay, Said
+from calr_cli.distributed.worker import Failed, Interrupted, Job, Started, describe, run_job
+from calr_cli.errors import WorkerError
+from calr_cli.events import Reporter
+
+T = TypeVar("T")
+
+PATIENCE = 30.0
+"""Seconds that the other processes may go on after an interrupt has ended the first of them."""
+
+
+def launch(
+    work: Callable[..., T],
+    arguments: Sequence[Any],
+    *,
+    devices: Sequence[torch.device],
+    reporter: Reporter,
+    logs: Path,
+    everyone: bool = False,
+    timeout: timedelta = collectives.STEP_TIMEOUT,
+) -> T:
+    """Run ``work(device, reporter, *arguments)`` on every device, as ranks that can use `collectives`.
+
+    One device is worked on in this process. Several have a process each; what those print goes to files
+    in ``logs``. Where torchrun has started the processes, this one is a rank, on its own device.
+
+    Args:
+        work: A function of a module, since other processes have to find it.
+        arguments: Picklable, with several devices.
+        devices: Those of this machine.
+        reporter: Hears rank 0, and the warnings of all.
+        logs: Folder for ``process-<rank>.log``; files in which nothing was said are removed.
+        everyone: Let the reporter hear all ranks, with the device before the titles of stages and progress.
+        timeout: How long a process may keep the others waiting within a step.
+
+    Returns:
+        What ``work`` returns on rank 0; picklable, with several devices.
+
+    Raises:
+        CalrError: Of any rank, as it is.
+        OSError: Of any rank, as it is.
+        WorkerError: A process ended in another way; says which, on which device, and why.
+        KeyboardInterrupt: SIGINT or SIGTERM came. The ranks heard of it and ended by themselves, or were
+            killed by a second signal.
+    """
+    if "WORLD_SIZE" in os.environ:
+        return _as_rank(work, arguments, devices[collectives.local_rank()], reporter, timeout)
+    if len(devices) == 1:
+        return work(devices[0], reporter, *arguments)
+    logs.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    readers, writers = zip(*(context.Pipe(duplex=False) for _ in devices), strict=True)
+    job = Job(work, tuple(arguments), tuple(devices), writers, logs, everyone, timeout)
+    try:
+        return cast(T, _Launch(job, readers, reporter).result())
+    finally:
+        for end in (*readers, *writers):
+            end.close()
+        _remove_empty(logs)
+
+
+def _as_rank(
+    work: Callable[..., T],
+    arguments: Sequence[Any],
+    device: torch.device,
+    reporter: Reporter,
+    timeout: timedelta,
+) -> T:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    collectives.join(timeout)
+    try:
+        return work(device, reporter if collectives.is_main() else OnlyWarnings(reporter), *arguments)
+    except RuntimeError as error:
+        said = describe(error)
+        if said.startswith(type(error).__name__):
+            raise
+        raise WorkerError(f"process {collectives.rank()} ({device}): {said}") from None
+
+
+class _Launch:
+    """The processes of one launch, and what they have said so far.
+
+    Elastic supervises from a thread, so that this one is free to listen and to be interrupted.
+    """
+
+    def __init__(self, job: Job, readers: Sequence[Connection], reporter: Reporter) -> None:
+        self.job, self.readers = job, readers
+        self.replay = Replay(reporter)
+        self.failed: dict[int, Failed] = {}
+        self.interrupted: dict[int, float] = {}
+        self.vanished: set[int] = set()
+        self.stopping = False
+        self.others = multiprocessing.active_children()
+
+    def result(self) -> Any:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=len(self.job.devices),
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            start_method="spawn",
+            logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
+        )
+        with _fair_threads(self.job.devices), _quiet_elastic():
+            # The processes inherit the mask of the thread that starts them (see `run_job`), if that thread
+            # does not have to start the resource tracker first, which unblocks signals.
+            resource_tracker.ensure_running()
+            block = (signal.SIG_BLOCK, SIGNALS)
+            with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=block) as supervisor:
+                done = supervisor.submit(elastic_launch(config, run_job), self.job)
+                try:
+                    with deferred_interrupt() as interruption:
+                        self._watch(done, interruption)
+                finally:
+                    for process in self._processes():
+                        process.kill()
+                    self.replay.close()
+        if self.stopping:
+            raise KeyboardInterrupt
+        try:
+            return done.result()[0]
+        except ChildFailedError as error:
+            raise self._cause(error) from None
+
+    def _watch(self, done: Future[Any], interruption: Interruption) -> None:
+        told = False
+        while not done.done():
+            self._listen(0.1)
+            # Elastic, too, tells the others to end after one has failed; that is no interrupt.
+            if interruption.requested or (self.interrupted and not self.failed and not self.vanished):
+                self.stopping = True
+            if self.stopping and not told:
+                told = True
+                for process in self._processes():
+                    process.terminate()
+            if self.interrupted and time.monotonic() - min(self.interrupted.values()) > PATIENCE:
+                for process in self._processes():
+                    process.kill()
+        while self._listen(0):
+            pass
+
+    def _listen(self, seconds: float) -> bool:
+        """Take one message of every process that has some; whether there was any."""
+        ready = wait([reader for reader in self.readers if not reader.closed], seconds)
+        for rank, reader in enumerate(self.readers):
+            if reader in ready:
+                try:
+                    self._hear(rank, reader.recv())
+                except (EOFError, OSError):
+                    reader.close()
+                    self.vanished |= {rank} - self.failed.keys() - self.interrupted.keys()
+        return bool(ready)
+
+    def _hear(self, rank: int, message: Said | Started | Failed | Interrupted) -> None:
+        match message:
+            case Said():
+                self.replay(rank, message)
+            case Started():
+                self.job.writers[rank].close()  # now only the process has it, and its end will be seen
+            case Failed():
+                self.failed[rank] = message
+            case Interrupted():
+                self.interrupted[rank] = time.monotonic()
+
+    def _processes(self) -> list[BaseProcess]:
+        return [child for child in multiprocessing.active_children() if child not in self.others]
+
+    def _cause(self, error: ChildFailedError) -> Exception:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            name = failure.signal_name()
+            text, hint = f"was ended by {name}", "See its log: {log}"
+            if name == "SIGKILL":
+                hint = "Somebody killed it, or the memory of the machine is full"
+        elif self.failed:
+            rank, report = min(self.failed.items(), key=lambda item: item[1].when)
+            if report.error is not None:
+                return report.error
+            text, hint = f"failed: {report.text}", "See its log: {log}"
+        else:
+            text, hint = f"ended with exit code {failure.exitcode}", "See its log: {log}"
+        who = f"process {rank} ({self.job.devices[rank]})"
+        return WorkerError(f"{who} {text}", hint.format(log=self.job.log(rank)))
+
+
+@contextmanager
+def _fair_threads(devices: Sequence[torch.device]) -> Iterator[None]:
+    """Processes that share the CPU share its cores, unless the user has said how many threads to take."""
+    shared = all(device.type == "cpu" for device in devices) and "OMP_NUM_THREADS" not in os.environ
+    if shared:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // len(devices)))
+    try:
+        yield
+    finally:
+        if shared:
+            del os.environ["OMP_NUM_THREADS"]
+
+
+@contextmanager
+def _quiet_elastic() -> Iterator[None]:
+    """Without elastic's log lines: what matters in them is in the one line of the error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _remove_empty(logs: Path) -> None:
+    for log in logs.glob("process-*.log"):
+        if not log.stat().st_size:
+            log.unlink()
+    if not any(logs.iterdir()):
+        logs.rmdir()

@@ -1,0 +1,134 @@
+"""What the processes of a run tell the user, carried to the one process that owns the terminal."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from calr_cli.events import Progress, Reporter, SilentReporter
+
+TICK = 0.1
+"""Seconds between two messages of a progress: a fast loop must not wait for the terminal."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A call of a reporter, or of the progress number ``step``: ``begin``, ``advance``, ``end``."""
+
+    what: str
+    arguments: tuple[Any, ...]
+    step: int = 0
+
+
+class OnlyWarnings(SilentReporter):
+    """Passes warnings on and nothing else: for ranks that would say what rank 0 says."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def warning(self, text: str) -> None:
+        """See `Reporter.warning`."""
+        self._reporter.warning(text)
+
+
+class Relay:
+    """A reporter whose words come out of a `Replay` in another process.
+
+    Args:
+        send: Carries a message there.
+        prefix: Put before titles, which otherwise would not tell who is at work.
+    """
+
+    def __init__(self, send: Callable[[Said], None], prefix: str = "") -> None:
+        self._send, self._prefix, self._numbers = send, prefix, count()
+
+    def stage(self, title: str) -> None:
+        """See `Reporter.stage`."""
+        self._send(Said("stage", (self._prefix + title,)))
+
+    def metric(self, row: Mapping[str, Any]) -> None:
+        """See `Reporter.metric`."""
+        self._send(Said("metric", (dict(row),)))
+
+    def note(self, text: str) -> None:
+        """See `Reporter.note`."""
+        self._send(Said("note", (text,)))
+
+    def warning(self, text: str) -> None:
+        """See `Reporter.warning`."""
+        self._send(Said("warning", (text,)))
+
+    @contextmanager
+    def progress(self, title: str, total: int, unit: str = "") -> Iterator[Progress]:
+        """See `Reporter.progress`."""
+        step = next(self._numbers)
+        self._send(Said("begin", (self._prefix + title, total, unit), step))
+        progress = _RelayedProgress(self._send, step)
+        try:
+            yield progress
+            progress.flush()
+        finally:
+            self._send(Said("end", (), step))
+
+
+class _RelayedProgress:
+    """Sends what has come together since its last message, every `TICK` seconds."""
+
+    def __init__(self, send: Callable[[Said], None], step: int) -> None:
+        self._send, self._step = send, step
+        self._done, self._figures, self._sent = 0, dict[str, float](), time.monotonic()
+        self._lock = threading.Lock()  # images are decoded, and counted, by several threads
+
+    def advance(self, count: int = 1, **figures: float) -> None:
+        """See `Progress.advance`."""
+        with self._lock:
+            self._done += count
+            self._figures |= figures
+            if time.monotonic() - self._sent < TICK:
+                return
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what has come together."""
+        with self._lock:
+            done, figures = self._done, self._figures
+            self._done, self._figures, self._sent = 0, {}, time.monotonic()
+        if done or figures:
+            self._send(Said("advance", (done, figures), self._step))
+
+
+class Replay:
+    """Says on ``reporter`` what the relays of all ranks send; many may have a progress under way."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._steps: dict[tuple[int, int], tuple[AbstractContextManager[Progress], Progress]] = {}
+        self._first_said: dict[str, int] = {}
+
+    def __call__(self, rank: int, said: Said) -> None:
+        """Say it; a note or warning of one rank is not said again for another."""
+        key = rank, said.step
+        if said.what == "begin":
+            context = self._reporter.progress(*said.arguments)
+            self._steps[key] = context, context.__enter__()
+        elif said.what == "advance":
+            done, figures = said.arguments
+            self._steps[key][1].advance(done, **figures)
+        elif said.what == "end":
+            self._steps.pop(key)[0].__exit__(None, None, None)
+        elif said.what not in ("note", "warning") or (
+            self._first_said.setdefault(said.arguments[0], rank) == rank
+        ):
+            getattr(self._reporter, said.what)(*said.arguments)
+
+    def close(self) -> None:
+        """End what is under way: processes that are killed end nothing."""
+        with ExitStack() as under_way:
+            for context, _ in self._steps.values():
+                under_way.push(context)
+        self._steps.clear()

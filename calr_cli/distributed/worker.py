@@ -1,0 +1,147 @@
+"""One of the processes of a run: what it does around the work, and how it ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from calr_cli.distributed import collectives
+from calr_cli.distributed.relay import OnlyWarnings, Relay
+from calr_cli.errors import CalrError
+from calr_cli.events import Reporter
+
+LINGER = 2.0
+"""Seconds between a report of a failure and the end: whoever was killed, and caused it, is noticed first."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process is told; each takes its own of what is listed by rank."""
+
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    devices: tuple[torch.device, ...]
+    writers: tuple[Connection, ...]
+    logs: Path
+    everyone: bool
+    timeout: timedelta
+
+    def name(self, rank: int) -> str:
+        """What the user calls a process."""
+        device = self.devices[rank]
+        return f"process {rank}" if device.type == "cpu" else str(device)
+
+    def log(self, rank: int) -> Path:
+        """Where a process puts its stdout and stderr."""
+        return self.logs / f"process-{rank}.log"
+
+
+@dataclass(frozen=True)
+class Started:
+    """The first message of a process."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The last message of a process that failed.
+
+    Attributes:
+        when: Seconds since the epoch.
+        error: Something that speaks for itself to the user, or None.
+        text: Type and message of any other exception.
+    """
+
+    when: float
+    error: Exception | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """The last message of a process that was told to end."""
+
+
+def run_job(job: Job) -> Any:
+    """Do the work as one of several processes; the result on rank 0, None on the others.
+
+    The parent alone hears Ctrl-C: it starts the processes with SIGINT and SIGTERM blocked, and tells them
+    by SIGTERM when to end.
+    """
+    rank = collectives.local_rank()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _write_to(job.log(rank))
+    writer = job.writers[rank]
+    for other in job.writers:
+        if other is not writer:
+            other.close()  # or the parent would not see that its process has gone
+    lock = threading.Lock()
+
+    def send(message: Any) -> None:
+        with lock:
+            writer.send(message)
+
+    relay = Relay(send, f"{job.name(rank)} " if job.everyone else "")
+    reporter: Reporter = relay if rank == 0 or job.everyone else OnlyWarnings(relay)
+    send(Started())
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        device = job.devices[rank]
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        collectives.join(job.timeout)
+        result = job.work(device, reporter, *job.arguments)
+        collectives.barrier()
+        collectives.leave()
+        return result if rank == 0 else None
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        send(Interrupted())
+        return None
+    except Exception as error:
+        _fail(error, send)
+
+
+def _fail(error: Exception, send: Callable[[Any], None]) -> None:
+    try:
+        traceback.print_exc()
+        known = isinstance(error, CalrError) or (isinstance(error, OSError) and error.errno is not None)
+        send(Failed(time.time(), error if known else None, describe(error)))
+        time.sleep(LINGER)
+    finally:  # told to end, too
+        sys.stdout.flush()
+        os._exit(1)  # an orderly end would wait for what the other processes no longer do
+
+
+def describe(error: Exception) -> str:
+    """Type and first line of an exception, or that it is about the other processes."""
+    line = (str(error).splitlines() or [""])[0]
+    if isinstance(error, RuntimeError) and ("gloo" in line or "NCCL" in line):
+        return f"the other processes do not answer: {line}"
+    return f"{type(error).__name__}: {line}"
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _write_to(path: Path) -> None:
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)

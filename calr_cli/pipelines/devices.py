@@ -1,0 +1,110 @@
+"""Which devices a command works on, one process for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+import torch
+
+from calr_cli.errors import ConfigError
+from calr_cli.events import Reporter
+
+
+def choose_devices(
+    gpus: str | None, device: str | None, processes: int | None, reporter: Reporter
+) -> list[torch.device]:
+    """The devices of this machine that the flags ask for, or the best there is; one process for each.
+
+    Under torchrun there are as many as it started processes here: process ``LOCAL_RANK`` takes the
+    device at that place.
+
+    Args:
+        gpus: CUDA devices by number, separated by commas.
+        device: ``cpu`` or ``cuda``.
+        processes: Processes that share the CPU, for tests.
+        reporter: Told when the CPU is used for want of a GPU.
+
+    Raises:
+        ConfigError: Not such a list, a device that is not there, flags that contradict each other, or
+            another number of devices than torchrun started processes.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = (
+        f"CUDA devices here: {', '.join(map(str, range(count)))}" if count else "there is no CUDA device here"
+    )
+    if processes is not None and (gpus is not None or device != "cpu"):
+        raise ConfigError(
+            "--processes is for the CPU, several GPUs are --gpus 0,1", "Write --device cpu --processes 2"
+        )
+    if processes is not None and processes < 1:
+        raise ConfigError(f"--processes {processes} must be from 1")
+    if gpus is not None and device == "cpu":
+        raise ConfigError("--gpus and --device cpu contradict each other", "Give one of them")
+    if device not in (None, "cpu", "cuda"):
+        raise ConfigError(f"--device {device!r} is not known", "Choose cpu or cuda")
+    if device == "cuda" and not count:
+        raise ConfigError(f"--device cuda: {there}", "Leave --device out to use the CPU")
+
+    if gpus is not None:
+        chosen = [torch.device("cuda", number) for number in _numbers(gpus, count, there)]
+    elif device == "cpu" or not count:
+        if device is None:
+            reporter.note(f"no CUDA device: using the CPU ({torch.get_num_threads()} threads)")
+        chosen = [torch.device("cpu")] * (processes or started_here() or 1)
+    else:
+        chosen = [torch.device("cuda", number) for number in range(min(started_here() or 1, count))]
+    if started_here() not in (None, len(chosen)):
+        raise ConfigError(
+            f"torchrun started {started_here()} processes on this machine for {len(chosen)} devices; {there}",
+            f"Give torchrun --nproc-per-node {len(chosen)}",
+        )
+    return chosen
+
+
+def started_here() -> int | None:
+    """How many processes torchrun (or a cluster's launcher) started on this machine; None: it did not."""
+    if "WORLD_SIZE" not in os.environ:
+        return None
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or int(os.environ.get("LOCAL_RANK", 0)) + 1)
+
+
+def num_processes(devices: Sequence[torch.device]) -> int:
+    """Processes that work together, on all machines."""
+    return int(os.environ.get("WORLD_SIZE", len(devices)))
+
+
+def describe_device(device: torch.device) -> dict[str, Any]:
+    """Name and memory of a device, for the record."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        name, size = properties.name, properties.total_memory
+    else:
+        name, size = "cpu", psutil.virtual_memory().total
+    return {"device": str(device), "name": name, "memory_gb": round(size / 1e9, 1)}
+
+
+def make_deterministic() -> None:
+    """Have torch take algorithms that give the same bits every time, at the cost of speed.
+
+    To be called in every process, before it works on CUDA.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def _numbers(gpus: str, count: int, there: str) -> list[int]:
+    numbers = [part.strip() for part in gpus.split(",")]
+    if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
+        raise ConfigError(
+            f"--gpus {gpus!r} is not a list of different device numbers", "Write for instance --gpus 0"
+        )
+    if missing := [number for number in numbers if int(number) >= count]:
+        raise ConfigError(
+            f"--gpus {gpus}: no device {', '.join(missing)}; {there}",
+            "Leave --gpus out to use the CPU" if not count else "Choose among these",
+        )
+    return [int(number) for number in numbers]

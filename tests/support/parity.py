@@ -1,0 +1,99 @@
+"""A training in float64 whose every number can be compared between numbers of processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calr_cli.data.augment import Augmentation
+from calr_cli.data.loaders import StoredPixels
+from calr_cli.distributed import collectives
+from calr_cli.distributed.launch import launch
+from calr_cli.events import Reporter, SilentReporter
+from calr_cli.extraction import extract_features
+from calr_cli.models.batch_norm import synchronise_batch_norms
+from calr_cli.models.camera_classifier import CameraClassifier
+from calr_cli.models.encoder import Encoder
+from calr_cli.training.epoch import train_epoch
+from calr_cli.training.memory import ClusterMemory
+from calr_cli.training.optim import build_optimiser
+from calr_cli.training.reproducibility import keyed_rng
+from calr_cli.training.step import CameraAlignment
+from tests.support.features import unit_features
+
+CLUSTERS, CAMERAS, IMAGES, STEPS = 5, 3, 41, 3
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What differs between trainings."""
+
+    batch_size: int = 24
+    group_size: int = 6  # in tiny groups, statistics make much of rounding
+    weighted: bool = False
+    aligned: bool = False
+
+
+class DoubleEncoder(Encoder):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.double())
+
+
+def train_scenarios(
+    device: torch.device, reporter: Reporter, scenarios: list[Scenario]
+) -> list[dict[str, Tensor]]:
+    """Weights, running statistics, memory, losses, and features after a few steps, of each scenario."""
+    return [_train(device, scenario) for scenario in scenarios]
+
+
+def trained(processes: int, scenarios: list[Scenario], logs: Path) -> list[dict[str, Tensor]]:
+    """The same with a number of processes."""
+    devices = [torch.device("cpu")] * processes
+    return launch(train_scenarios, (scenarios,), devices=devices, reporter=SilentReporter(), logs=logs)
+
+
+def _train(device: torch.device, scenario: Scenario) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    encoder = DoubleEncoder("resnet18").double()
+    alignment = None
+    if scenario.aligned:
+        alignment = CameraAlignment(CameraClassifier(512, CAMERAS).double(), 0.5, "logits")
+    if scenario.group_size == 0 and collectives.world_size() > 1:
+        synchronise_batch_norms(encoder)
+        if alignment is not None:
+            synchronise_batch_norms(alignment.classifier)
+    heads = [] if alignment is None else list(alignment.classifier.parameters())
+    optimiser = build_optimiser([*encoder.parameters(), *heads], lr=3.5e-4, weight_decay=5e-4)
+    rng = np.random.default_rng(0)
+    pixels = StoredPixels(rng.integers(0, 256, (IMAGES, 32, 16, 3), np.uint8))
+    labels, camids = rng.integers(0, CLUSTERS, IMAGES), rng.integers(0, CAMERAS, IMAGES)
+    memory = ClusterMemory(torch.from_numpy(unit_features(0, CLUSTERS, 512)).double())
+    losses = train_epoch(
+        encoder,
+        memory,
+        optimiser,
+        pixels,
+        labels,
+        camids,
+        np.stack([rng.permutation(IMAGES)[: scenario.batch_size] for _ in range(STEPS)]),
+        augmentation=Augmentation(padding=2),
+        draws=partial(keyed_rng, 0),
+        group_size=scenario.group_size,
+        reporter=SilentReporter(),
+        title="epoch",
+        class_weights=np.linspace(0, 2, CLUSTERS).astype(np.float32) if scenario.weighted else None,
+        alignment=alignment,
+    )
+    result = {f"encoder.{name}": value.clone() for name, value in encoder.state_dict().items()}
+    if alignment is not None:
+        result |= {f"head.{name}": value.clone() for name, value in alignment.classifier.state_dict().items()}
+    result["memory"] = memory.centroids
+    result["losses"] = torch.tensor([losses.cluster, losses.camera or 0.0])
+    features = extract_features(encoder, pixels, batch_size=4, reporter=SilentReporter())
+    result["features"] = torch.from_numpy(features)
+    return result
