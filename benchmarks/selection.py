@@ -3,11 +3,12 @@
     calr train-inter ... --set evaluation.monitor_every=1 --output FOLDER
     python benchmarks/selection.py FOLDER [FOLDER ...]
 
-Reads the `metrics.jsonl` of stage-2 runs, or any file of such lines. A line's "criterion" is of the model
-that its epoch began with, its "monitoring" of the model that it ended with. Printed for every run, and for
-all together: Spearman's correlation of criterion and figure, and that of their changes from one model to the
-next (both rise while a network learns: only the changes tell whether the criterion knows more than the
-number of epochs). Regret is how far the model with the best criterion, or the last one, is below the best.
+Reads `metrics.jsonl` and `selection.json` of stage-2 runs, or any file of lines like the former. A line's
+"criterion" is of the model that its epoch began with, its "monitoring" of the model that it ended with. Printed
+for every run, and for all together: Spearman's correlation of criterion and figure, and that of their changes
+from one model to the next (both rise while a network learns: only the changes tell whether the criterion knows
+more than the number of epochs). Regret is how far the model with the best criterion, or the last one, is below
+the best.
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ def main() -> None:
         for run in options.runs:
             file = run / "metrics.jsonl" if run.is_dir() else run
             lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            if (last := run / "selection.json").exists():  # the last model began no epoch
+                criteria = json.loads(last.read_text(encoding="utf-8"))["criteria"]
+                lines += [{"epoch": int(e), "criterion": value} for e, value in criteria.items()]
             epochs, criterion, values = judged_models(lines, figure)
             if len(epochs) < 2:
                 parser.error(f"{file} holds criterion and {figure} of {len(epochs)} models: two are needed")

@@ -97,9 +97,6 @@ def train_inter(
             )
             _judge(settings, state, run)
         if epoch == inter.epochs or _patience_is_over(settings, state):
-            if collectives.is_main():  # the last model was judged too
-                criterion = float(state.under_way.labels["criterion"])
-                run.append_metrics({"epoch": epoch, "criterion": criterion})
             break
         labels = EpochLabels.from_tensors(state.under_way.labels)
         refined, seconds = labels.refined_labels, state.under_way.seconds
@@ -154,6 +151,8 @@ def train_inter(
         reporter.metric(row)
     chosen = state.best["selected"] if inter.selection.model == "selected" else {"epoch": state.epoch}
     if collectives.is_main():
+        if inter.selection.model == "selected":
+            run.write_selection(state.best["criteria"], chosen["epoch"])
         with atomic_write(run.model) as temporary:
             shutil.copyfile(run.selected if inter.selection.model == "selected" else run.last, temporary)
     return {
@@ -198,6 +197,7 @@ def _judge(settings: Settings, state: TrainingState, run: RunFolder) -> None:
     assert state.under_way is not None
     if state.epoch > 0:
         criterion = EpochLabels.from_tensors(state.under_way.labels).criterion
+        state.best.setdefault("criteria", {})[str(state.epoch)] = criterion
         _keep_best("selected", criterion, state, settings, run.selected)
 
 

@@ -107,6 +107,12 @@ class RunFolder:
         with atomic_write(self.path / "environment.json") as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
+    def write_selection(self, criteria: Mapping[str, float], selected: int) -> None:
+        """Say what was known of the models when one of them was selected: the criterion after each epoch."""
+        with atomic_write(self.path / "selection.json") as temporary:
+            content = {"criteria": criteria, "selected": selected}
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one epoch's figures."""
         with self.metrics.open("a", encoding="utf-8") as file:

@@ -41,7 +41,7 @@ def test_the_three_lines(calr: Calr, veri_root: Path, folder: Path) -> None:
     assert trained.stderr.splitlines()[-1] == f"next: calr evaluate --resume {stage2}/model.pth"
     assert {path.name for path in inter.iterdir()} == {
         *("config.yaml", "environment.json", "metrics.jsonl", "local_labels.csv"),
-        *("checkpoint.pth", "last.pth", "selected.pth", "model.pth"),
+        *("checkpoint.pth", "last.pth", "selected.pth", "model.pth", "selection.json"),
     }
     images = load_dataset("veri").train
     labels = [read_local_labels(run / "local_labels.csv", images) for run in (intra, inter)]

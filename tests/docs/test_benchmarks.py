@@ -105,8 +105,10 @@ def test_selection(tmp_path: Path) -> None:
     lines = [{"epoch": e, "criterion": criterion[e], "monitoring": {"mAP": quality[e + 1]}} for e in range(4)]
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        text = "".join(json.dumps(line) + "\n" for line in [*lines, {"epoch": 4, "criterion": criterion[4]}])
+        text = "".join(json.dumps(line) + "\n" for line in lines)
         (tmp_path / name / "metrics.jsonl").write_text(text)
+        criteria = {str(epoch): value for epoch, value in enumerate(criterion) if epoch > 0}
+        (tmp_path / name / "selection.json").write_text(json.dumps({"criteria": criteria, "selected": 3}))
     rows = run("selection.py", str(tmp_path / "one"), str(tmp_path / "other"), folder=tmp_path)["rows"]
     assert [row["models"] for row in rows] == [4, 4, 8]
     assert (rows[0]["best"], rows[0]["selected"], rows[0]["regret"]) == (3, 3, 0)

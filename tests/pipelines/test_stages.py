@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -105,9 +106,13 @@ def test_exactly_these_files_are_written(tmp_path: Path) -> None:
         "last.pth",
         "model.pth",
         "selected.pth",
+        "selection.json",
     }
-    assert [row["epoch"] for row in inter.read_metrics()] == [0, 1, 2, 3]
-    assert inter.read_metrics()[3].keys() == {"epoch", "criterion"}  # of the last model
+    assert [row["epoch"] for row in inter.read_metrics()] == [0, 1, 2]
+    selection = json.loads((inter.path / "selection.json").read_text())
+    assert selection["criteria"].keys() == {"1", "2", "3"}
+    assert selection["criteria"][str(selection["selected"])] == max(selection["criteria"].values())
+    assert load_model(inter.model)[1].epoch == selection["selected"]
     # The camera head works in the first epochs only; there are two left without it after three.
     assert inter.read_metrics()[0]["camera_loss"] is not None
 
