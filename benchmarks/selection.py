@@ -4,11 +4,11 @@
     python benchmarks/selection.py FOLDER [FOLDER ...]
 
 Reads `metrics.jsonl` and `selection.json` of stage-2 runs, or any file of lines like the former. A line's
-"criterion" is of the model that its epoch began with, its "monitoring" of the model that it ended with. Printed
-for every run, and for all together: Spearman's correlation of criterion and figure, and that of their changes
-from one model to the next (both rise while a network learns: only the changes tell whether the criterion knows
-more than the number of epochs). Regret is how far the model with the best criterion, or the last one, is below
-the best.
+"criterion" is of the model that its epoch began with, its "monitoring" of the model that it ended with.
+Printed for every run, and for all together: Spearman's correlation of criterion and figure, and that of
+their changes from one model to the next (both rise while a network learns: only the changes tell whether
+the criterion knows more than the number of epochs). Regret is how far the model with the best criterion, or
+the last one, is below the best.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from collections import OrderedDict
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torchvision.models import get_model
 
 from calr_cli.errors import ConfigError
@@ -71,4 +72,20 @@ def build_backbone(arch: str) -> tuple[nn.Module, int]:
     for layer in last_stage.modules():
         if isinstance(layer, nn.Conv2d):
             layer.stride = (1, 1)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.stride != (1, 1):
+            layer.__class__ = FullPrecisionConv2d  # the same weights under the same name
     return nn.Sequential(children), feature_dim
+
+
+class FullPrecisionConv2d(nn.Conv2d):
+    """A convolution that computes in the type of its weights, whatever autocast says.
+
+    CPUs have no fast kernel for the bf16 gradient of a strided depthwise convolution: three such layers
+    took half of a step of MobileNetV2.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve ``input`` (B, C, H, W); the type of the result is that of ``input``."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype)).to(input.dtype)

@@ -108,6 +108,7 @@ def _evaluation(
 @contextmanager
 def _prepared(settings: Settings, device: torch.device) -> Iterator[None]:
     """What holds for every process of every stage."""
+    torch.backends.cudnn.benchmark = True  # sizes stay the same: the fastest algorithm is worth looking for
     if settings.deterministic:
         make_deterministic()
     try:

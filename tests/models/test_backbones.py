@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.models import get_model
 
 from calr_cli.errors import ConfigError
-from calr_cli.models.backbones import ARCHS, IBN_BASE, build_backbone
+from calr_cli.models.backbones import ARCHS, IBN_BASE, FullPrecisionConv2d, build_backbone
 from calr_cli.models.ibn import InstanceBatchNorm
 
 CHANNELS = {"resnet18": 512, "resnet34": 512, "mobilenet_v2": 1280}
@@ -66,3 +66,17 @@ def test_unknown_arch_names_the_nearest_and_all() -> None:
     ]
     with pytest.raises(ConfigError, match=r"^unknown arch 'vit'\. Known: resnet18, "):
         build_backbone("vit")
+
+
+def test_strided_depthwise_convolutions_ignore_autocast_and_keep_names_and_types() -> None:
+    network, _ = build_backbone("mobilenet_v2")
+    changed = [layer for layer in network.modules() if isinstance(layer, FullPrecisionConv2d)]
+    assert [layer.stride for layer in changed] == [(2, 2)] * 3
+    assert [layer.groups for layer in changed] == [96, 144, 192]
+    layer = changed[0]
+    images = torch.randn(2, 96, 8, 4).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(images)
+    assert found.dtype == torch.bfloat16
+    exact = torch.nn.functional.conv2d(images.float(), layer.weight, None, 2, 1, 1, 96)
+    assert torch.equal(found, exact.bfloat16())
