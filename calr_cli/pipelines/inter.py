@@ -150,6 +150,12 @@ def train_inter(
             run.append_metrics(row)
         reporter.metric(row)
     chosen = state.best["selected"] if inter.selection.model == "selected" else {"epoch": state.epoch}
+    reporter.note(
+        f"{run.model.name}: {inter.selection.model}, after {chosen['epoch']} of {state.epoch} epochs"
+    )
+    if best := state.best.get("oracle"):
+        words = f"oracle, best on the test set, after {best['epoch']} epochs: mAP {best['score']:.1f}"
+        reporter.note(f"{run.oracle.name}: {words}")
     if collectives.is_main():
         if inter.selection.model == "selected":
             run.write_selection(state.best["criteria"], chosen["epoch"])

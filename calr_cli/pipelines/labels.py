@@ -41,7 +41,8 @@ class EpochLabels:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """As a resume state keeps them."""
-        return {name: torch.as_tensor(value) for name, value in vars(self).items()}
+        tensors = {name: torch.as_tensor(value) for name, value in vars(self).items() if name != "criterion"}
+        return {**tensors, "criterion": torch.tensor(self.criterion, dtype=torch.float64)}
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, Tensor]) -> EpochLabels:

@@ -50,12 +50,20 @@ class Monitor:
                 build_pixels(settings, part, reporter) for part in (dataset.query, dataset.gallery)
             )
 
+    def is_due(self, epoch: int) -> bool:
+        """Whether it is time for a look after ``epoch`` epochs."""
+        return bool(self.every) and (epoch % self.every == 0 or epoch == self.settings.inter.epochs)
+
     def look(self, encoder: Encoder, epoch: int) -> dict[str, Any] | None:
         """MAP and Rank-1 after ``epoch`` epochs in percent, None where it is not time for it."""
-        if not self.every or (epoch % self.every and epoch != self.settings.inter.epochs):
+        if not self.is_due(epoch):
             return None
         q_pixels, g_pixels = self.pixels
         figures = evaluate(
             self.settings, encoder, self.dataset, False, self.reporter, pixels=(q_pixels, g_pixels)
+        )
+        self.reporter.note(
+            f"monitoring only: mAP {figures['mAP']:.1f}, Rank-1 {figures['Rank-1']:.1f} "
+            f"on the test set after {epoch} epochs"
         )
         return {name: figures[name] for name in ("mAP", "Rank-1")}
