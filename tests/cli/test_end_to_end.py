@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import torch
 
 from calr_cli.data.local_labels import read_local_labels
 from calr_cli.data.prepared import load_dataset
+from calr_cli.training.checkpoint import load_model
 from tests.cli.conftest import Calr
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
@@ -218,6 +221,38 @@ def test_torchrun_starts_the_processes(calr: Calr, veri: str, folder: Path) -> N
     assert refused.returncode == 1
     said = [line for line in refused.stderr.splitlines() if "error: " in line]
     assert [line for line in said if "both exists already" in line] == [said[0]]
+
+
+def test_two_machines_share_nothing_but_the_network(
+    veri: str, veri_root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = ["train", "-d", veri, *SHORT, *SMALL, "--set", "inter.iters=2", "--set", "inter.epochs=1"]
+    here = program("calr_cli", *words, "--device", "cpu", "--processes", "2", "--output", "here")
+    assert here.returncode == 0, here.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    torchrun += ["--master-addr", "127.0.0.1", "--master-port", port]
+    machines = [folder / name for name in ("first", "second")]
+    agents = []
+    for node, machine in enumerate(machines):
+        machine.mkdir()
+        state = {**os.environ, "CALR_HOME": str(machine / "state"), "CALR_DATA": str(veri_root)}
+        line = [*torchrun, "--node-rank", str(node), "-m", "calr_cli", *words, "--output", "run"]
+        pipe, out = subprocess.PIPE, subprocess.STDOUT
+        agents.append(subprocess.Popen(line, cwd=machine, env=state, stdout=pipe, stderr=out, text=True))
+    said = [agent.communicate(timeout=500)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], "\n".join(said)
+    assert [text.count("next: calr evaluate --resume run/inter/model.pth") for text in said] == [1, 0]
+    # The run is on the first; the second has nothing but the cameras that it trained in stage 1.
+    assert {path.name for path in machines[1].glob("run/*/*")} == {"cam0", "cam1", "cam2"} - {
+        path.name for path in machines[0].glob("run/intra/cam*")
+    }
+    ours, expected = (load_model(run / "inter/last.pth")[0] for run in (machines[0] / "run", folder / "here"))
+    for key, value in ours.state_dict().items():
+        assert torch.equal(value, expected.state_dict()[key]), key
 
 
 @pytest.mark.gpu

@@ -38,7 +38,7 @@ NOT_CALR = {
     "python benchmarks/market_split.py": "needs real images and hours; prints the commands it runs",
     "python benchmarks/selection.py": "test_benchmarks.py runs it, on made-up figures",
     "python benchmarks/training.py": "test_benchmarks.py runs it, at a tiny size",
-    "torchrun": "tests/distributed/test_launch.py runs two agents on loopback",
+    "torchrun": "tests/cli/test_end_to_end.py runs two agents on loopback",
     "python benchmarks/labels.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/evaluation.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/reranking.py": "test_benchmarks.py runs it, at a tiny size",

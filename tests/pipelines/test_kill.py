@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from calr_cli.pipelines.run_dir import RunFolder, create_run
 from calr_cli.training.checkpoint import load_model
-from tests.support.killed import CPU, train
+from tests.support.killed import CPU, Plan, train
 from tests.support.small import small_dataset, small_settings
 
 SETTINGS = small_settings(inter={"iters": 4}, evaluation={"monitor_every": 1})
@@ -33,24 +34,32 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "state"
 
 
+@dataclass
+class Uninterrupted:
+    """Runs without a kill, each made when it is first asked for, and the CPU seconds of each."""
+
+    folder: Path
+    home: Path
+    runs: dict[tuple[str, int], tuple[RunFolder, float]] = field(default_factory=dict)
+
+    def __call__(self, stage: str, processes: int) -> tuple[RunFolder, float]:
+        if (stage, processes) not in self.runs:
+            run = self.begin(stage, self.folder / str(processes))
+            assert train(Plan(stage, processes, 600), run.path, self.home) == 0
+            self.runs[stage, processes] = run, float((run.path / "cpu_seconds").read_text())
+        return self.runs[stage, processes]
+
+    def begin(self, stage: str, folder: Path) -> RunFolder:
+        """A new run; stage 2 has the local labels of the stage 1 that one process was not killed in."""
+        run = create_run(SETTINGS, stage, [CPU], folder / stage)
+        if stage == "inter":
+            shutil.copyfile(self("intra", 1)[0].local_labels, run.local_labels)
+        return run
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[RunFolder, float]]:
-    """Both stages without a kill, and the CPU seconds of each."""
-    folder = tmp_path_factory.mktemp("whole")
-    runs = {}
-    for stage in ("intra", "inter"):
-        run = new_run(stage, folder, runs["intra"][0].local_labels if runs else None)
-        assert train(stage, run.path, home, 600) == 0
-        runs[stage] = run, float((run.path / "cpu_seconds").read_text())
-    return runs
-
-
-def new_run(stage: str, folder: Path, local_labels: Path | None) -> RunFolder:
-    run = create_run(SETTINGS, stage, [CPU], folder / stage)
-    if stage == "inter":
-        assert local_labels is not None
-        shutil.copyfile(local_labels, run.local_labels)
-    return run
+def uninterrupted(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+    return Uninterrupted(tmp_path_factory.mktemp("whole"), home)
 
 
 def figures(run: RunFolder) -> list[dict[str, Any]]:
@@ -69,27 +78,38 @@ def assert_same(stage: str, run: RunFolder, other: RunFolder) -> None:
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("stage", ["intra", "inter"])
 @pytest.mark.parametrize(
-    ("how", "save_seconds"),
-    [("SIGKILL", 600), ("SIGKILL", 0), ("SIGINT", 600)],
-    ids=["killed", "killed, saved after every step", "interrupted"],
+    ("stage", "processes", "how", "save_seconds"),
+    [
+        ("intra", 1, "SIGKILL", 600),
+        ("intra", 1, "SIGKILL", 0),
+        ("intra", 1, "SIGINT", 600),
+        ("intra", 2, "SIGKILL", 600),
+        ("inter", 1, "SIGKILL", 600),
+        ("inter", 1, "SIGKILL", 0),
+        ("inter", 1, "SIGINT", 600),
+        ("inter", 2, "SIGKILL", 0),
+        ("inter", 2, "SIGINT", 600),
+    ],
+    ids=lambda value: str(value),
 )
 def test_killed_at_random_times(
     home: Path,
-    uninterrupted: dict[str, tuple[RunFolder, float]],
+    uninterrupted: Uninterrupted,
     tmp_path: Path,
     stage: str,
+    processes: int,
     save_seconds: float,
     how: str,
 ) -> None:
-    expected, seconds = uninterrupted[stage]
-    run = new_run(stage, tmp_path, uninterrupted["intra"][0].local_labels)
+    expected, seconds = uninterrupted(stage, processes)
+    run = uninterrupted.begin(stage, tmp_path)
     rng = random.Random(f"{stage} {save_seconds} {how}")
-    codes = [
-        train(stage, run.path, home, save_seconds, how, rng.uniform(0.1, 0.6) * seconds) for _ in range(3)
-    ]
+    kills = 3 if processes == 1 else 1  # several processes take seconds to start
+    plan = Plan(stage, processes, save_seconds, how)
+    plans = [replace(plan, after=rng.uniform(0.1, 0.6) * seconds) for _ in range(kills)]
+    codes = [train(each, run.path, home) for each in plans]
     assert codes[0] != 0
     if not (run.path / FINISHED[stage]).exists():
-        assert train(stage, run.path, home, save_seconds) == 0
+        assert train(plan, run.path, home) == 0
     assert_same(stage, run, expected)

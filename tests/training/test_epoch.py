@@ -11,7 +11,7 @@ import torch
 
 from calr_cli.data.augment import Augmentation, normalise
 from calr_cli.data.loaders import ImageFiles
-from calr_cli.errors import DataError, TrainingError
+from calr_cli.errors import DataError, MemoryLimitError, TrainingError
 from calr_cli.events import SilentReporter
 from calr_cli.models.camera_classifier import CameraClassifier, draw_kept_units
 from calr_cli.models.encoder import Encoder
@@ -207,6 +207,22 @@ def test_the_iteration_is_the_first_bad_one(fresh: Encoder, images: ImageSet, ba
 def test_a_learning_rate_that_blows_up(fresh: Encoder, images: ImageSet) -> None:
     line = refusal(copy.deepcopy(fresh), images, np.repeat(BATCH, 3, axis=0), lr=1e30)
     assert line.startswith("epoch: the loss is not a number at iteration 2. ")
+
+
+@pytest.mark.parametrize(("group_size", "at_a_time", "smaller"), [(4, 4, 2), (0, 6, 3)])
+def test_a_full_gpu_says_how_many_images_were_too_many_and_which_setting_halves_them(
+    fresh: Encoder, images: ImageSet, group_size: int, at_a_time: int, smaller: int
+) -> None:
+    class Full(ClusterMemory):
+        def losses(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    memory = Full(unit_features(0, 3, 512))
+    with pytest.raises(MemoryLimitError) as caught:
+        train(copy.deepcopy(fresh), images, memory=memory, group_size=group_size)
+    (line,) = caught.value.lines()
+    assert f"is full with {at_a_time} images at a time" in line
+    assert f"--set batch_norm_group_size={smaller}," in line
 
 
 def test_an_unreadable_image_ends_the_epoch(fresh: Encoder, tmp_path: Path) -> None:
