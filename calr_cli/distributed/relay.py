@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -18,7 +18,7 @@ TICK = 0.1
 
 @dataclass(frozen=True)
 class Said:
-    """A call of a reporter, or of the progress number ``step``: ``begin``, ``advance``, ``end``."""
+    """A call of a reporter, or of progress ``step``: ``begin``, ``advance``, ``end``, ``break``."""
 
     what: str
     arguments: tuple[Any, ...]
@@ -72,8 +72,10 @@ class Relay:
         try:
             yield progress
             progress.flush()
-        finally:
-            self._send(Said("end", (), step))
+        except BaseException:
+            self._send(Said("break", (), step))
+            raise
+        self._send(Said("end", (), step))
 
 
 class _RelayedProgress:
@@ -121,14 +123,25 @@ class Replay:
             self._steps[key][1].advance(done, **figures)
         elif said.what == "end":
             self._steps.pop(key)[0].__exit__(None, None, None)
+        elif said.what == "break":
+            self._break(self._steps.pop(key)[0])
         elif said.what not in ("note", "warning") or (
             self._first_said.setdefault(said.arguments[0], rank) == rank
         ):
             getattr(self._reporter, said.what)(*said.arguments)
 
     def close(self) -> None:
-        """End what is under way: processes that are killed end nothing."""
-        with ExitStack() as under_way:
-            for context, _ in self._steps.values():
-                under_way.push(context)
+        """Leave what is under way: processes that are killed end nothing."""
+        for context, _ in self._steps.values():
+            self._break(context)
         self._steps.clear()
+
+    @staticmethod
+    def _break(context: AbstractContextManager[Progress]) -> None:
+        """Leave a progress as an exception does, so that it does not claim to have come to its end."""
+        with suppress(_UnfinishedError):
+            context.__exit__(_UnfinishedError, _UnfinishedError(), None)
+
+
+class _UnfinishedError(Exception):
+    """A step that another process did not finish."""

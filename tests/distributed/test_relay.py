@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from calr_cli.distributed.relay import OnlyWarnings, Relay, Replay, Said
 from calr_cli.events import Progress
 from tests.support.heard import Heard
@@ -30,7 +32,11 @@ class Transcript:
     @contextmanager
     def progress(self, title: str, total: int, unit: str = "") -> Iterator[Progress]:
         self.lines.append(f"begin {title} {total} {unit}")
-        yield _Counted(title, self.lines)
+        try:
+            yield _Counted(title, self.lines)
+        except BaseException:
+            self.lines.append(f"left {title}")
+            raise
         self.lines.append(f"end {title}")
 
 
@@ -77,8 +83,19 @@ def test_ranks_may_have_steps_under_way_side_by_side() -> None:
     replay(1, Said("begin", ("second", 1, "")))
     replay(0, Said("end", ()))
     assert transcript.lines == ["begin first 1 ", "begin second 1 ", "end first"]
-    replay.close()  # the second rank was killed
-    assert transcript.lines[3:] == ["end second"]
+    replay.close()  # the second rank was killed, and did not come to its end
+    assert transcript.lines[3:] == ["left second"]
+
+
+def test_a_step_that_an_exception_left_does_not_claim_its_end() -> None:
+    transcript = Transcript()
+    replay = Replay(transcript)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Relay(lambda said: replay(0, said)).progress("training", 9, "iterations"),
+    ):
+        raise KeyboardInterrupt
+    assert transcript.lines == ["begin training 9 iterations", "left training"]
 
 
 def test_what_two_ranks_say_is_said_once_and_what_one_repeats_is_repeated() -> None:
