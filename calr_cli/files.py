@@ -1,12 +1,14 @@
-"""Where state lives between commands, and how a file is written whole or not at all."""
+"""Where state lives between commands, and how it is written: whole or not at all, by one at a time."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 def calr_home() -> Path:
@@ -41,6 +43,37 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(path)  # the system does not say whose write a full disk failed
         raise
+
+
+@contextmanager
+def one_at_a_time(target: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Keep other processes, and threads, that would write ``target`` waiting.
+
+    The lock is an empty hidden file beside ``target``, `lock_of`. It stays: whoever waits for it has it open.
+
+    Args:
+        target: A file or folder; missing parent folders are made.
+        waiting: Called once if another has the lock.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(lock_of(target))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def lock_of(target: Path) -> Path:
+    """Where `one_at_a_time` keeps its lock."""
+    return target.with_name(f".{target.name}.lock")
 
 
 def _umask() -> int:

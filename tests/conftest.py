@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from calr_cli import downloads
 from calr_cli.allocation import keep_freed_memory
+from tests.support.site import Site, running_site
 
 # A shared machine is slow now and then; how long a test takes is not what these tests are about.
 settings.register_profile("calr", deadline=None, derandomize=True)
@@ -34,6 +37,24 @@ def calr_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch-home"))
     monkeypatch.delenv("CALR_DATA", raising=False)
     return home
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A web server on this machine, which no proxy stands in front of."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with running_site() as site:
+        yield site
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between two attempts to download, without the time they would take."""
+    waits: list[float] = []
+    monkeypatch.setattr(downloads, "sleep", waits.append)
+    return waits
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 
 import pytest
 
-from calr_cli.files import atomic_write, calr_home
+from calr_cli.files import atomic_write, calr_home, one_at_a_time
 
 
 def test_a_whole_file_appears_under_its_name_in_folders_made_for_it(tmp_path: Path) -> None:
@@ -74,3 +76,29 @@ def test_home_is_the_variable_s_else_in_the_cache_folder(
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert calr_home() == tmp_path / ".cache" / "calr"
     assert not (tmp_path / ".cache").exists()  # asking makes nothing
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    """Each adds to what it has read; without the lock additions would be lost."""
+    path = tmp_path / "deep" / "count"
+    waited: list[int] = []
+
+    def add(n: int) -> None:
+        with one_at_a_time(path, lambda: waited.append(n)):
+            count = int(path.read_text()) if path.exists() else 0
+            sleep(0.01)
+            path.write_text(str(count + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(8)))
+    assert path.read_text() == "8"
+    assert waited
+    assert len(set(waited)) == len(waited)
+
+
+def test_the_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="x"), one_at_a_time(tmp_path / "a", lambda: None):
+        raise ValueError("x")
+    waited: list[int] = []
+    with one_at_a_time(tmp_path / "a", lambda: waited.append(1)):
+        assert waited == []

@@ -1,25 +1,89 @@
-"""``calr fetch-pretrained``: download the ImageNet weights of an architecture."""
+"""``calr fetch-pretrained``: get the ImageNet weights of an architecture, or list them all."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from calr_cli.cli import options
-from calr_cli.cli.console import RichReporter, print_json, print_text
+from calr_cli.cli.console import RichReporter, print_json, print_table, print_text
+from calr_cli.errors import ConfigError, WeightsError
+
+LICENCE = "see source"
+"""No publisher states a licence of the weights themselves; docs/weights.md says what they do state."""
 
 
 def fetch_pretrained(
-    arch: Annotated[str, typer.Option("-a", "--arch", metavar="ARCH", help=options.meaning("model.arch"))],
+    arch: Annotated[
+        str | None, typer.Option("-a", "--arch", metavar="ARCH", help=options.meaning("model.arch"))
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="the weights, fetched by hand: checked and taken over"),
+    ] = None,
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mirror",
+            metavar="URL",
+            help="folder with the same files, asked before the publisher; repeatable",
+        ),
+    ] = None,
+    listing: Annotated[
+        bool, typer.Option("--list", help="show the weights of every architecture and which are cached")
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Download the ImageNet weights of an architecture into calr's cache, unless they are there."""
-    from calr_cli.models.pretrained import fetch_pretrained as fetch
+    if listing:
+        if arch or file or mirror:
+            raise ConfigError("--list shows every architecture: leave -a, --file and --mirror out")
+        list_weights(json)
+        return
+    if arch is None:
+        raise typer.BadParameter("missing. Give an architecture, or --list", param_hint="'-a' / '--arch'")
+    if file and mirror:
+        raise ConfigError("--file and --mirror contradict each other: give one of them")
+    from calr_cli.models.released_weights import adopt_pretrained
+    from calr_cli.models.released_weights import fetch_pretrained as fetch
 
-    path = fetch(arch, RichReporter(quiet))
+    reporter = RichReporter(quiet)
+    path = adopt_pretrained(arch, file, reporter) if file else fetch(arch, reporter, mirror or ())
     if json:
         print_json({"arch": arch, "path": str(path)})
     else:
         print_text(str(path))
+
+
+def list_weights(json: bool) -> None:
+    """One row per architecture; nothing is downloaded."""
+    from calr_cli.models.released_weights import RELEASES, cached_weights
+
+    weights, rows = [], []
+    for arch, release in RELEASES.items():
+        try:
+            cached: str | None = str(cached_weights(arch))
+        except WeightsError:
+            cached = None
+        sources = [release.url, *([str(release.older)] if release.older else [])]
+        weights.append(
+            {
+                "arch": arch,
+                "sources": sources,
+                "sha256": release.sha256,
+                "mebibytes": release.mebibytes,
+                "licence": LICENCE,
+                "cached": cached,
+            }
+        )
+        size = "unknown" if release.mebibytes is None else f"{release.mebibytes:.1f} MiB"
+        hosts = ", ".join(urlsplit(source).netloc for source in sources)
+        rows.append([arch, hosts, LICENCE, "yes" if cached else "no", size])
+    if json:
+        print_json({"weights": weights})
+    else:
+        print_table(["arch", "source", "licence", "cached", "size"], rows, numbers_from=4)

@@ -1,194 +1,219 @@
 from __future__ import annotations
 
 import hashlib
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 
+from calr_cli.downloads import DriveFolderFile
 from calr_cli.errors import ConfigError, WeightsError
-from calr_cli.events import Progress, SilentReporter
-from calr_cli.models import released_weights
 from calr_cli.models.backbones import ARCHS
-from calr_cli.models.released_weights import RELEASES, Release, cached_weights, fetch_pretrained
+from calr_cli.models.network_check import shapes
+from calr_cli.models.released_weights import (
+    RELEASES,
+    Release,
+    adopt_pretrained,
+    cached_weights,
+    fetch_pretrained,
+)
+from tests.support.heard import Heard
+from tests.support.site import Site, folder_page, page, ranges, stand_in_for_drive, status
 
-CONTENT = bytes(range(256)) * 8000  # more than one chunk
+CONTENT = bytes(range(256)) * 800
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NAME = f"tiny-{SHA256[:8]}.pth"
+OLDER = "tiny.pth.tar"
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers by the folder in the path: right, changed or shortened bytes, or 404."""
-
-    def do_GET(self) -> None:
-        folder = self.path.split("/")[1]
-        body = {"right": CONTENT, "changed": CONTENT[::-1], "short": CONTENT[:1000]}.get(folder)
-        if body is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+def publish(
+    monkeypatch: pytest.MonkeyPatch, url: str, older: DriveFolderFile | None = None, sha256: str = SHA256
+) -> None:
+    monkeypatch.setitem(RELEASES, "resnet18", Release(url, sha256, older=older))
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-class Recorder(SilentReporter):
-    """Remembers the announced total and what was counted."""
-
-    def __init__(self) -> None:
-        self.announced: list[tuple[str, int, str]] = []
-        self.counted = 0
-
-    def progress(self, title: str, total: int, unit: str = "") -> AbstractContextManager[Progress]:
-        self.announced.append((title, total, unit))
-
-        @contextmanager
-        def bar() -> Iterator[Progress]:
-            yield self
-
-        return bar()
-
-    def advance(self, count: int = 1, **figures: float) -> None:
-        self.counted += count
-
-
-def publish(monkeypatch: pytest.MonkeyPatch, url: str, sha256: str = SHA256) -> None:
-    monkeypatch.setitem(RELEASES, "resnet18", Release(url, sha256))
-
-
-def refusal(calr_home: Path) -> str:
-    with pytest.raises(WeightsError) as error:
-        fetch_pretrained("resnet18", SilentReporter())
-    assert not any(path.is_file() for path in calr_home.rglob("*"))
-    (line,) = error.value.lines()
-    return line
+@pytest.fixture
+def cache(calr_home: Path) -> Path:
+    return calr_home / "weights"
 
 
 @pytest.mark.parametrize("digits", [8, 64])
-def test_fetches_counts_and_then_finds(
-    calr_home: Path, server: str, monkeypatch: pytest.MonkeyPatch, digits: int
+def test_fetches_and_then_finds(
+    cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch, digits: int
 ) -> None:
-    publish(monkeypatch, f"{server}/right/{NAME}", SHA256[:digits])
-    recorder = Recorder()
-    path = fetch_pretrained("resnet18", recorder)
-    assert path == calr_home / "weights" / NAME
+    publish(monkeypatch, site.put(f"/{NAME}", ranges(CONTENT)), sha256=SHA256[:digits])
+    heard = Heard()
+    path = fetch_pretrained("resnet18", heard)
+    assert path == cache / NAME
     assert path.read_bytes() == CONTENT
-    assert list(path.parent.iterdir()) == [path]
-    assert recorder.announced == [(f"downloading {NAME}", len(CONTENT), "bytes")]
-    assert recorder.counted == len(CONTENT)
-
-    publish(monkeypatch, f"{server}/absent/{NAME}")  # would now answer 404
-    assert fetch_pretrained("resnet18", recorder) == cached_weights("resnet18") == path
+    assert list(cache.iterdir()) == [path]
+    assert heard.steps == [f"downloading {NAME}: {len(CONTENT)} bytes"]
+    assert fetch_pretrained("resnet18", heard) == cached_weights("resnet18") == path
+    assert len(site.asked) == 1
 
 
-def test_replaces_a_damaged_file(calr_home: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(monkeypatch, f"{server}/right/{NAME}")
-    (calr_home / "weights").mkdir(parents=True)
-    (calr_home / "weights" / NAME).write_text("damaged")
-    assert fetch_pretrained("resnet18", SilentReporter()).read_bytes() == CONTENT
+def test_replaces_a_damaged_file(cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, site.put(f"/{NAME}", ranges(CONTENT)))
+    cache.mkdir(parents=True)
+    (cache / NAME).write_text("damaged")
+    with pytest.raises(WeightsError, match="the ImageNet weights of resnet18 are damaged"):
+        cached_weights("resnet18")
+    assert fetch_pretrained("resnet18", Heard()).read_bytes() == CONTENT
 
 
-def test_does_not_download_what_torch_hub_has(
-    hub: Path, server: str, monkeypatch: pytest.MonkeyPatch
+def test_does_not_download_what_torchvision_has(
+    hub: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(monkeypatch, f"{server}/absent/{NAME}")
+    """Where ``TORCH_HOME`` says, which the tests set."""
+    publish(monkeypatch, site.put(f"/{NAME}", status(404)))
     hub.mkdir(parents=True)
     (hub / NAME).write_bytes(CONTENT)
-    assert fetch_pretrained("resnet18", SilentReporter()) == hub / NAME
+    assert fetch_pretrained("resnet18", Heard()) == hub / NAME
+    assert site.asked == []
 
 
-def test_bad_answers(calr_home: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    hint = f"Try again, or get it elsewhere and put it into {calr_home}/weights"
-    publish(monkeypatch, url := f"{server}/changed/{NAME}")
-    assert refusal(calr_home) == (
-        f"{url} has the wrong sha256: expected {SHA256[:8]}..., nothing was kept. {hint}"
-    )
-    publish(monkeypatch, url := f"{server}/absent/{NAME}")
-    assert refusal(calr_home) == f"{url} answers 404 Not Found. {hint}"
-    publish(monkeypatch, url := f"{server}/short/{NAME}")
-    assert refusal(calr_home) == f"{url} broke off after 1000 of {len(CONTENT)} bytes. {hint}"
+def test_finds_what_torchvision_has_without_torch_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCH_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    publish(monkeypatch, f"https://nowhere.invalid/{NAME}")
+    path = tmp_path / "torch" / "hub" / "checkpoints" / NAME
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    assert cached_weights("resnet18") == path
 
 
-def test_unreachable_server(calr_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound but not listening: refused at once
-        publish(monkeypatch, url := f"http://127.0.0.1:{unused.getsockname()[1]}/{NAME}")
-        assert refusal(calr_home).startswith(f"cannot reach {url}: Connection refused. Try again, ")
+def test_a_damaged_file_of_torchvision_is_left_alone(
+    hub: Path, cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(monkeypatch, site.put(f"/{NAME}", ranges(CONTENT)))
+    hub.mkdir(parents=True)
+    (hub / NAME).write_text("cut short")
+    assert fetch_pretrained("resnet18", Heard()) == cache / NAME
+    assert (hub / NAME).read_text() == "cut short"
 
 
-def test_unknown_host(calr_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "*")
-    publish(monkeypatch, url := f"http://nowhere.invalid/{NAME}")  # reserved never to resolve
-    assert refusal(calr_home).startswith(f"cannot reach {url}: ")
+def test_mirrors_are_asked_first_and_in_order(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, site.put(f"/{NAME}", ranges(CONTENT)))
+    site.put(f"/a/{NAME}", status(404))
+    site.put(f"/b/weights/{NAME}", ranges(CONTENT[::-1]))
+    fetch_pretrained("resnet18", Heard(), [f"{site.address}/a", f"{site.address}/b/weights/"])
+    assert [path for path, _ in site.asked] == [f"/a/{NAME}", f"/b/weights/{NAME}", f"/{NAME}"]
 
 
-def test_silent_server_is_given_up(calr_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(released_weights, "TIMEOUT_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        publish(monkeypatch, url := f"http://127.0.0.1:{mute.getsockname()[1]}/{NAME}")
-        assert refusal(calr_home).startswith(f"cannot reach {url}: timed out. ")
+def test_what_to_do_when_nobody_has_it(cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, url := site.put(f"/{NAME}", status(404)))
+    with pytest.raises(WeightsError) as error:
+        fetch_pretrained("resnet18", Heard())
+    assert error.value.lines() == [
+        f"{url} answers 404 Not Found. Try again later, or get {url} elsewhere and give it with: "
+        "calr fetch-pretrained -a resnet18 --file FILE"
+    ]
+    assert not (cache / NAME).exists()
 
 
-def test_disk_that_takes_no_more(calr_home: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A limit on the size of files stands for the full disk: both fail in the middle of a write."""
-    resource = pytest.importorskip("resource")
-    publish(monkeypatch, f"{server}/right/{NAME}")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, limits[1]))
-    try:
-        line = refusal(calr_home)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert line == (
-        f"cannot write {calr_home}/weights/{NAME}: File too large. "
-        "Free some space there, or point CALR_HOME at another folder"
-    )
-
-
-def test_cache_folder_that_is_a_file(calr_home: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(monkeypatch, f"{server}/right/{NAME}")
+def test_cache_that_cannot_be_written(calr_home: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, site.put(f"/{NAME}", ranges(CONTENT)))
     calr_home.write_text("in the way")
     with pytest.raises(WeightsError, match=rf"^cannot write {calr_home}/weights/{NAME}: Not a directory\. "):
-        fetch_pretrained("resnet18", SilentReporter())
+        fetch_pretrained("resnet18", Heard())
 
 
-def test_interruption_leaves_nothing(calr_home: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(monkeypatch, f"{server}/right/{NAME}")
-
-    class Impatient(Recorder):
-        def advance(self, count: int = 1, **figures: float) -> None:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fetch_pretrained("resnet18", Impatient())
-    assert list((calr_home / "weights").iterdir()) == []
+@pytest.fixture
+def older(tmp_path: Path) -> bytes:
+    """The form of the file on Google Drive: prefixed keys in a checkpoint."""
+    state = {f"module.{key}": torch.zeros(shape) for key, shape in shapes("resnet18").items()}
+    torch.save({"state_dict": state}, tmp_path / "older")
+    return (tmp_path / "older").read_bytes()
 
 
-def test_unknown_arch() -> None:
+def publish_older(site: Site, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    stand_in_for_drive(site, monkeypatch)
+    publish(monkeypatch, site.put(f"/{NAME}", status(404)), DriveFolderFile("2" * 33, OLDER))
+    site.put("/embeddedfolderview", page(folder_page({OLDER: "1" * 33})))
+    site.put("/uc", ranges(content))
+
+
+CAUTION = (
+    f"{OLDER} has no published hash: it loads safely and its keys and shapes are those of resnet18, "
+    f"but it may be of another training than {NAME}"
+)
+
+
+def test_the_older_file_is_the_last_resort_and_comes_with_a_warning(
+    cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch, older: bytes
+) -> None:
+    publish_older(site, monkeypatch, older)
+    heard = Heard()
+    assert fetch_pretrained("resnet18", heard) == cache / OLDER
+    assert (cache / OLDER).read_bytes() == older
+    assert heard.warnings == [CAUTION]
+    assert cached_weights("resnet18") == cache / OLDER
+
+    (cache / NAME).write_bytes(CONTENT)
+    assert cached_weights("resnet18") == cache / NAME
+
+
+def test_an_older_file_of_another_network_is_refused(
+    cache: Path, site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other")
+    publish_older(site, monkeypatch, (tmp_path / "other").read_bytes())
+    with pytest.raises(WeightsError) as error:
+        fetch_pretrained("resnet18", Heard())
+    first, second = error.value.problems
+    assert first == f"{site.address}/{NAME} answers 404 Not Found"
+    assert "is of another network than resnet18" in second
+    assert second.endswith("nothing was kept")
+    assert not any(cache.glob("[!.]*"))
+
+
+def test_a_file_fetched_by_hand(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name does not matter."""
+    publish(monkeypatch, f"https://nowhere.invalid/{NAME}")
+    by_hand = tmp_path / "download(1)"
+    by_hand.write_bytes(CONTENT)
+    heard = Heard()
+    assert adopt_pretrained("resnet18", by_hand, heard) == cache / NAME
+    assert cached_weights("resnet18") == cache / NAME
+    assert heard.warnings == []
+
+
+def test_an_older_file_fetched_by_hand(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bytes
+) -> None:
+    publish(monkeypatch, f"https://nowhere.invalid/{NAME}", DriveFolderFile("2" * 33, OLDER))
+    heard = Heard()
+    assert adopt_pretrained("resnet18", tmp_path / "older", heard) == cache / OLDER
+    assert heard.warnings == [CAUTION]
+
+
+def test_a_wrong_file_fetched_by_hand(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"https://nowhere.invalid/{NAME}"
+    publish(monkeypatch, url, DriveFolderFile("2" * 33, OLDER))
+
+    def refusal(path: Path) -> list[str]:
+        with pytest.raises(WeightsError) as error:
+            adopt_pretrained("resnet18", path, Heard())
+        assert not cache.exists()
+        return error.value.lines()
+
+    hint = f"The right file is at {url}; weights of your own are for --pretrained FILE"
+    wrong = tmp_path / "wrong.pth"
+    wrong.write_bytes(b"")
+    first, second = refusal(wrong)
+    assert first.startswith(f"{wrong} has the wrong sha256: ")
+    assert second == f"{wrong} is not a torch file, or it is damaged or cut short. {hint}"
+    absent = tmp_path / "absent.pth"
+    assert refusal(absent) == [f"no file {absent}. {hint}"]
+
+
+def test_unknown_arch(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown arch 'vgg'"):
-        fetch_pretrained("vgg", SilentReporter())
+        fetch_pretrained("vgg", Heard())
+    with pytest.raises(ConfigError, match="unknown arch 'vgg'"):
+        adopt_pretrained("vgg", tmp_path / "x", Heard())
 
 
 def test_every_arch_has_a_release_whose_name_starts_its_hash() -> None:
@@ -199,3 +224,11 @@ def test_every_arch_has_a_release_whose_name_starts_its_hash() -> None:
         assert int(release.sha256, 16)
     assert len(RELEASES["resnet50"].sha256) == 64
     assert RELEASES["resnet50"].file_name == "resnet50-0676ba61.pth"
+
+
+def test_the_sizes_that_torchvision_gives_are_mebibytes() -> None:
+    assert RELEASES["resnet50"].mebibytes == pytest.approx(102_530_333 / 2**20, abs=5e-4)
+    assert [arch for arch, release in RELEASES.items() if release.mebibytes is None] == [
+        "resnet_ibn50a",
+        "resnet_ibn101a",
+    ]

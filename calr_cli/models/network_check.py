@@ -1,0 +1,52 @@
+"""Whether a file without a known hash can be the ImageNet weights of an architecture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from calr_cli.errors import WeightsError
+from calr_cli.models.backbones import build_backbone
+from calr_cli.models.reading import safe_load, state_dict_of
+
+IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class NetworkCheck:
+    """Loads safely, has every key and shape of ``arch`` with its classifier and no other, and is finite.
+
+    That it is the published training of this network it cannot tell: only a hash could.
+    """
+
+    arch: str
+
+    def problem(self, path: Path) -> str:
+        """See `downloads.Check.problem`."""
+        try:
+            weights = state_dict_of(safe_load(path, WeightsError), path, WeightsError)
+        except WeightsError as error:
+            return error.problems[0].removeprefix(f"{path} ")
+        found = {key: tuple(value.shape) for key, value in weights.items()}
+        expected = shapes(self.arch)
+        differing = [key for key in expected.keys() | found.keys() if found.get(key) != expected.get(key)]
+        # Files from before PyTorch 0.4.1 do not count batches; nothing here uses the count.
+        differing = [key for key in differing if key in found or not key.endswith("num_batches_tracked")]
+        if differing:
+            return (
+                f"is of another network than {self.arch}: {len(differing)} keys are missing, left over or of "
+                f"another shape, {min(differing)} among them"
+            )
+        if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
+            return "holds values that are not finite numbers"
+        return ""
+
+
+def shapes(arch: str) -> dict[str, tuple[int, ...]]:
+    """Every key of a ResNet's published ImageNet file, and the shape of its tensor."""
+    with torch.device("meta"):
+        backbone, feature_dim = build_backbone(arch)
+    classifier = {"fc.weight": (IMAGENET_CLASSES, feature_dim), "fc.bias": (IMAGENET_CLASSES,)}
+    return {key: tuple(value.shape) for key, value in backbone.state_dict().items()} | classifier
