@@ -132,7 +132,8 @@ class LabelQuality:
 
     Pair figures count pairs of images: precision is the share of same-label pairs that are of one
     identity, recall the share of same-identity pairs that have one label. BCubed figures average
-    the same shares over images. NMI uses the arithmetic mean of the two entropies.
+    the same shares over images. NMI uses the arithmetic mean of the two entropies. Outliers are
+    neither among the clusters nor among the singletons, clusters of one image.
     """
 
     pair_precision: float
@@ -143,4 +144,6 @@ class LabelQuality:
     bcubed_f: float
     nmi: float
     num_clusters: int
+    num_singletons: int
+    num_identities: int
     num_images: int

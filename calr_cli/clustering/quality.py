@@ -70,6 +70,8 @@ def _quality(labels: IntArray, pids: IntArray) -> LabelQuality:
         bcubed_f=_f_score(bcubed_precision, bcubed_recall),
         nmi=float(normalized_mutual_info_score(pid, label)),
         num_clusters=len(clusters) - int(outliers.sum()),
+        num_singletons=int((cluster_size == 1).sum()) - int(outliers.sum()),
+        num_identities=len(identities),
         num_images=len(labels),
     )
 

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from calr_cli.data.tables import Problems, first_names, read_table, write_table
+from calr_cli.data.label_matching import LabelMatch, match_labels
+from calr_cli.data.label_table import COLUMNS, REMEDY, LabelTable, read_label_csv
+from calr_cli.data.official_labels import read_official_labels
+from calr_cli.data.tables import first_names, write_table
 from calr_cli.errors import DataError
 from calr_cli.types import ImageSet, IntArray
-
-COLUMNS = ("path", "camid", "local_label")
-
-REMEDY = "Give the local_labels.csv that `calr train-intra` wrote for this dataset"
 
 
 def write_local_labels(path: Path, images: ImageSet, labels: IntArray) -> None:
@@ -28,12 +27,12 @@ def write_local_labels(path: Path, images: ImageSet, labels: IntArray) -> None:
 
 
 def read_local_labels(path: Path, images: ImageSet) -> IntArray:
-    """Read the local labels of ``images``.
+    """Read the local labels of ``images``: a CSV, or a folder of ``cam<k>/pseudo_label.npy``.
 
     Rows of other images are ignored, so that labels of a whole dataset serve for a part of it.
 
     Args:
-        path: File to read.
+        path: File or folder to read.
         images: The N training images.
 
     Returns:
@@ -41,39 +40,45 @@ def read_local_labels(path: Path, images: ImageSet) -> IntArray:
         is two labels.
 
     Raises:
-        DataError: The file cannot be read, is of another dataset, lacks images, lists one twice,
-            says another camera, or has a label that is not a number.
+        DataError: It cannot be read, is of another dataset, lacks images, lists one twice, says
+            another camera, or has a label that is not a number.
     """
-    problems = Problems(path)
-    place = {image: index for index, image in enumerate(images.paths)}
-    found: dict[int, int] = {}
-    rows = read_table(path, COLUMNS, hint=REMEDY)
-    known = {row["path"] for _, row in rows} & place.keys()
-    if 2 * len(known) < len(images):
-        example = f", e.g. {rows[0][1]['path']}, not {images.paths[0]}" if rows else ""
+    table = read_label_table(path)
+    match = match_labels(table, images.paths, images.camids)
+    require_labels(table, match, images)
+    return unique_over_cameras(table.local_labels[match.rows], images.camids)
+
+
+def read_label_table(path: Path) -> LabelTable:
+    """Read whatever local labels ``path`` holds: a CSV, or a folder of ``cam<k>/pseudo_label.npy``.
+
+    Raises:
+        DataError: It cannot be read, or has a label or camera that is not a number.
+    """
+    return read_official_labels(path) if path.is_dir() else read_label_csv(path)
+
+
+def require_labels(table: LabelTable, match: LabelMatch, images: ImageSet, every: bool = True) -> None:
+    """Raise unless every image has a label, or any image if not ``every``.
+
+    Raises:
+        DataError: Says which cameras lack how many, or that the table is of another dataset.
+    """
+    unlabelled = np.flatnonzero(match.rows < 0)
+    if len(unlabelled) == len(images):
+        example = f", e.g. {table.rows[0].name!r}, not {images.paths[0]!r}" if table.rows else ""
         raise DataError(
-            f"{path} is of another dataset: it names {len(known)} of the {len(images)} training images"
+            f"{table.path} is of another dataset: it names none of the {len(images)} training images"
             + example,
             REMEDY,
         )
-    for line, row in rows:
-        label = problems.integer(line, "local_label", row["local_label"], low=0)
-        camid = problems.integer(line, "camid", row["camid"], low=0)
-        index = place.get(row["path"])
-        if index is None:
-            continue
-        if index in found:
-            problems.add(line, f"path is listed twice: '{row['path']}'")
-        elif camid != images.camids[index]:
-            problems.add(
-                line, f"camid is {camid}, the image is of camera {images.camids[index]}: '{row['path']}'"
-            )
-        found[index] = label
-    problems.raise_if_any(REMEDY)
-    if missing := [image for image in images.paths if place[image] not in found]:
-        raise DataError(f"{path} has no label for {len(missing)} image(s): {first_names(missing)}", REMEDY)
-    labels = np.array([found[index] for index in range(len(images))], dtype=np.int64)
-    return unique_over_cameras(labels, images.camids)
+    if every and len(unlabelled):
+        cameras = ", ".join(str(camid) for camid in np.unique(images.camids[unlabelled]))
+        raise DataError(
+            f"{table.path} has no label for {len(unlabelled)} of the {len(images)} training images, "
+            f"of camera {cameras}: {first_names([images.paths[index] for index in unlabelled])}",
+            REMEDY,
+        )
 
 
 def unique_over_cameras(labels: IntArray, camids: IntArray) -> IntArray:

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import csv
-import gzip
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +41,8 @@ def test_equals_counting_every_pair_and_every_image(images: list[tuple[int, int]
         bcubed_f=f_score(precision, recall),
         nmi=float(normalized_mutual_info_score(pids, names, average_method="arithmetic")),
         num_clusters=len(set(labels) - {-1}),
+        num_singletons=sum(labels.count(label) == 1 for label in set(labels) - {-1}),
+        num_identities=len(set(pids)),
         num_images=len(images),
     )
     assert asdict(quality) == pytest.approx(asdict(expected), abs=1e-9)
@@ -56,14 +55,15 @@ def test_by_hand() -> None:
     assert quality.pair_recall == pytest.approx(1 / 4)  # aa of {aa, aa, aa, bb}
     assert quality.bcubed_precision == pytest.approx((2 / 3 + 2 / 3 + 1 / 3 + 1 + 1 + 1) / 6)
     assert quality.bcubed_recall == pytest.approx((2 / 3 + 2 / 3 + 1 / 2 + 1 / 2 + 1 / 3 + 1) / 6)
-    assert (quality.num_clusters, quality.num_images) == (2, 6)
+    assert (quality.num_clusters, quality.num_singletons) == (2, 1)
+    assert (quality.num_identities, quality.num_images) == (3, 6)
 
 
 def test_outliers_are_singletons_not_one_cluster() -> None:
     outliers = label_quality([0, 0, -1, -1, -1], [1, 1, 2, 2, 2])
     singletons = label_quality([0, 0, 1, 2, 3], [1, 1, 2, 2, 2])
-    assert asdict(outliers) | {"num_clusters": 4} == asdict(singletons)
-    assert outliers.num_clusters == 1
+    assert asdict(outliers) | {"num_clusters": 4, "num_singletons": 3} == asdict(singletons)
+    assert (outliers.num_clusters, outliers.num_singletons) == (1, 0)
     assert outliers.pair_recall == pytest.approx(1 / 4)
     assert outliers.nmi < 1
 
@@ -90,38 +90,7 @@ def test_per_camera_figures_are_weighted_by_images_and_counts_are_summed() -> No
     together = label_quality(labels, pids, camids)
     assert together.bcubed_f == pytest.approx((first.bcubed_f * 3 + second.bcubed_f * 3) / 6)
     assert together.nmi == pytest.approx((first.nmi + second.nmi) / 2)
-    assert (together.num_clusters, together.num_images) == (3, 6)
+    assert (together.num_clusters, together.num_singletons, together.num_identities) == (3, 1, 3)
+    assert together.num_images == 6
     tensors = label_quality(*(torch.from_numpy(values) for values in (labels, pids, camids)))
     assert tensors == together
-
-
-# method.md, section 6: pair P, R, F (pooled in the second row), BCubed P, R, F, NMI, clusters.
-RELEASED = {
-    "market1501": ([0.360, 0.500, 0.401], [0.357, 0.559, 0.436], [0.574, 0.624, 0.591, 0.870], 3600),
-    "dukemtmcreid": ([0.708, 0.326, 0.409], [0.718, 0.225, 0.343], [0.832, 0.574, 0.670, 0.890], 4800),
-    "msmt17": ([0.692, 0.627, 0.651], [0.664, 0.575, 0.616], [0.783, 0.702, 0.737, 0.908], 6518),
-    "veri": ([0.887, 0.550, 0.676], [0.879, 0.546, 0.673], [0.936, 0.708, 0.805, 0.948], 7549),
-}
-
-
-@pytest.mark.real
-@pytest.mark.parametrize("dataset", RELEASED)
-def test_the_released_local_labels_score_what_is_known_of_them(shared: Path, dataset: str) -> None:
-    with gzip.open(shared / "official-labels" / f"{dataset}.csv.gz", "rt", newline="") as file:
-        rows = list(csv.DictReader(file))
-    pids = np.array([int(Path(row["file"]).name.split("_")[0]) for row in rows])
-    camids = np.array([int(row["camera"]) for row in rows])
-    local = np.array([int(row["local_label"]) for row in rows])
-    pairs, pooled, images, clusters = RELEASED[dataset]
-
-    quality = label_quality(local, pids, camids)
-    found = [quality.pair_precision, quality.pair_recall, quality.pair_f]
-    assert found == pytest.approx(pairs, abs=6e-4)
-    found = [quality.bcubed_precision, quality.bcubed_recall, quality.bcubed_f, quality.nmi]
-    assert found == pytest.approx(images, abs=6e-4)
-    assert quality.num_clusters == clusters
-
-    together = label_quality(local * 100 + camids, pids * 100 + camids)
-    found = [together.pair_precision, together.pair_recall, together.pair_f]
-    assert found == pytest.approx(pooled, abs=6e-4)
-    assert together.num_clusters == clusters

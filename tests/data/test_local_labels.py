@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calr_cli.data.local_labels import REMEDY, read_local_labels, write_local_labels
+from calr_cli.data.label_table import REMEDY
+from calr_cli.data.local_labels import read_local_labels, write_local_labels
 from calr_cli.errors import DataError
 from calr_cli.types import ImageSet
+from tests.support.released import write_released
 
 HEADER = "path,camid,local_label\n"
 
@@ -66,13 +68,16 @@ def test_round_trip(pairs: list[tuple[int, int]], random) -> None:
             "{path}, line 3: camid is 1, the image is of camera 0: 'train/1.jpg'",
         ),
         (["train/0.jpg,0,1"] * 2, "{path}, line 3: path is listed twice: 'train/0.jpg'"),
-        (["train/0.jpg,0,1"], "{path} has no label for 1 image(s): train/1.jpg"),
         (
-            ["q/0.jpg,0,1", "q/1.jpg,0,2"],
-            "{path} is of another dataset: it names 0 of the 2 training images, "
-            "e.g. q/0.jpg, not train/0.jpg",
+            ["train/0.jpg,0,1"],
+            "{path} has no label for 1 of the 2 training images, of camera 0: train/1.jpg",
         ),
-        ([], "{path} is of another dataset: it names 0 of the 2 training images"),
+        (
+            ["q/8.jpg,0,1", "q/9.jpg,0,2"],
+            "{path} is of another dataset: it names none of the 2 training images, "
+            "e.g. 'q/8.jpg', not 'train/0.jpg'",
+        ),
+        ([], "{path} is of another dataset: it names none of the 2 training images"),
         (["train/0.jpg,0"], "{path}, line 2: 2 cells, the header has 3"),
     ],
 )
@@ -87,12 +92,27 @@ def test_nonsense_is_named(rows: list[str], problem: str, tmp_path: Path) -> Non
 def test_missing_images_are_counted_and_the_first_named(tmp_path: Path) -> None:
     write_local_labels(tmp_path / "l.csv", image_set([0] * 12), np.zeros(12, np.int64))
     with pytest.raises(DataError) as error:
-        read_local_labels(tmp_path / "l.csv", image_set([0] * 20))
+        read_local_labels(tmp_path / "l.csv", image_set([0] * 12 + [2, 0, 4] * 3))
     names = ", ".join(f"train/{n}.jpg" for n in range(12, 17))
-    assert error.value.problems == (f"{tmp_path}/l.csv has no label for 8 image(s): {names} and 3 more",)
+    assert error.value.problems == (
+        f"{tmp_path}/l.csv has no label for 9 of the 21 training images, "
+        f"of camera 0, 2, 4: {names} and 4 more",
+    )
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x02}q\x00", b"file,camera,local_label\na,0,1\n"])
+@pytest.mark.parametrize("from_one", [True, False])
+def test_the_released_form_is_matched_by_file_name(from_one: bool, tmp_path: Path) -> None:
+    images = image_set([0, 0, 1, 1, 0])
+    rows = zip(images.paths, images.camids.tolist(), [5, 2, 5, 5, 5], strict=True)
+    more = [("train/of-the-whole-dataset.jpg", 0, 5)]
+    write_released(tmp_path, [*rows, *more], from_one)
+    assert read_local_labels(tmp_path, images).tolist() == [1, 0, 2, 2, 1]
+    (tmp_path / f"cam{1 + from_one}" / "pseudo_label.npy").unlink()
+    with pytest.raises(DataError, match=r"has no label for 2 of the 5 training images, of camera 1: train/2"):
+        read_local_labels(tmp_path, images)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02}q\x00", b"name,camera,local_label\na,0,1\n"])
 def test_files_that_are_no_labels(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "l.csv"
     path.write_bytes(content)
@@ -100,7 +120,7 @@ def test_files_that_are_no_labels(content: bytes, tmp_path: Path) -> None:
         read_local_labels(path, image_set([0]))
     with pytest.raises(DataError, match=r"x.csv cannot be read: No such file"):
         read_local_labels(tmp_path / "x.csv", image_set([0]))
-    with pytest.raises(DataError, match=r"cannot be read: Is a directory"):
+    with pytest.raises(DataError, match=r"holds no cam<k>/pseudo_label.npy"):
         read_local_labels(tmp_path, image_set([0]))
 
 

@@ -1,0 +1,120 @@
+"""Which image each row of a label table means: by path or file name, cameras from 0 or from 1."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from calr_cli.data.label_table import REMEDY, LabelTable
+from calr_cli.data.tables import Problems
+from calr_cli.errors import DataError
+from calr_cli.types import IntArray
+
+SEPARATOR = re.compile(r"[/\\]")
+
+
+@dataclass(frozen=True)
+class LabelMatch:
+    """Rows of a label table and the N images they were looked for among.
+
+    Attributes:
+        rows: (N,) row of each image, -1 for an image without a label.
+        by_path: Whether whole paths are the same on both sides; else file names are.
+        first_camera: The table's number for the images' camera 0.
+    """
+
+    rows: IntArray
+    by_path: bool
+    first_camera: int
+
+    @property
+    def by(self) -> str:
+        """What images were told by, in words."""
+        return "path" if self.by_path else "file name"
+
+
+def match_labels(
+    table: LabelTable, names: Sequence[str], camids: IntArray, first_cameras: Sequence[int] = (0, 1)
+) -> LabelMatch:
+    """Find the row of each image.
+
+    Whole paths decide where they name as many images as file names do; where cameras are counted
+    from is what more rows agree with. Rows of other images are passed over.
+
+    Args:
+        table: The labels.
+        names: N paths of images.
+        camids: (N,) their cameras.
+        first_cameras: What the table may call camera 0, the likeliest first.
+
+    Raises:
+        DataError: An image is listed twice, or in another camera than its own; a file name is that of
+            several images of a camera; or file names recur over cameras in such a way that both ways
+            to count cameras fit.
+    """
+    by_path, key = _way_to_match(table, names)
+    images: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    for index, (name, camid) in enumerate(zip(names, camids.tolist(), strict=True)):
+        images[key(name), camid].append(index)
+    first = _first_camera(table, key, images.keys(), first_cameras)
+
+    cameras_of = Counter(name for name, _ in images)
+    only_camera = {name: camid for name, camid in images if cameras_of[name] == 1}
+    problems = Problems(table.path)
+    rows = np.full(len(names), -1, dtype=np.int64)
+    for number, row in enumerate(table.rows):
+        name = key(row.name)
+        found = images.get((name, row.camid - first), [])
+        if len(found) > 1:
+            problem = f"{len(found)} images of this camera have that file name: {row.name!r}"
+        elif found and rows[found[0]] >= 0:
+            problem = f"path is listed twice: {row.name!r}"
+        elif not found and name in only_camera:
+            expected = only_camera[name] + first
+            problem = f"camid is {row.camid}, the image is of camera {expected}: {row.name!r}"
+        else:
+            rows[found] = number  # of no image, where it is another dataset's or another split's
+            continue
+        problems.found.append(f"{row.place}: {problem}")
+    problems.raise_if_any(REMEDY)
+    return LabelMatch(rows, by_path, first)
+
+
+def _way_to_match(table: LabelTable, names: Sequence[str]) -> tuple[bool, Callable[[str], str]]:
+    """Whether paths are matched as they are, and what of a path is compared."""
+    in_table = set(table.names)
+    by_path = len(in_table & set(names))
+    by_name = len({_file_name(name) for name in in_table} & {_file_name(name) for name in names})
+    return (True, str) if by_path >= by_name else (False, _file_name)
+
+
+def _file_name(path: str) -> str:
+    return SEPARATOR.split(path)[-1]
+
+
+def _first_camera(
+    table: LabelTable,
+    key: Callable[[str], str],
+    images: Collection[tuple[str, int]],
+    first_cameras: Sequence[int],
+) -> int:
+    """The one of ``first_cameras`` that lets most rows name an image."""
+    rows = dict.fromkeys(first_cameras, 0)
+    contested = False
+    for row in table.rows:
+        fitting = [first for first in first_cameras if (key(row.name), row.camid - first) in images]
+        contested |= len(fitting) > 1
+        for first in fitting:
+            rows[first] += 1
+    best = max(first_cameras, key=lambda first: rows[first])
+    if contested and list(rows.values()).count(rows[best]) > 1:
+        raise DataError(
+            f"{table.path} is ambiguous: file names recur over cameras, and {rows[best]} rows fit whether "
+            "its cameras count from 0 or from 1",
+            "Give labels with the images' paths: columns path,camid,local_label",
+        )
+    return best
