@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from calr_cli.cli import options
-from calr_cli.cli.console import RichReporter, print_json, print_paths, print_table
+from calr_cli.cli.cards import show_card
+from calr_cli.cli.console import RichReporter, print_json, print_text
 from calr_cli.errors import ConfigError
-
-if TYPE_CHECKING:
-    from calr_cli.data.card import DatasetCard
 
 OWN = "Your own images"
 
@@ -29,6 +27,21 @@ def prepare_data(
             help="folder of the published datasets, remembered; default: $CALR_DATA, else the remembered one",
         ),
     ] = None,
+    archive: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--archive",
+            metavar="FILE",
+            help="zip or tar of a published dataset, of any name, to unpack below the root; repeatable",
+        ),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="fetch what is not under the root and open to all: Market-1501")
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="decode all images again, changed or not, and list the broken ones"),
+    ] = False,
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="folder of images", rich_help_panel=OWN)
     ] = None,
@@ -37,7 +50,8 @@ def prepare_data(
         typer.Option(
             "--pattern",
             metavar="REGEX",
-            help="for --images: what to find in their paths, with groups camid and, if known, pid",
+            help="for --images: what to find in their paths, with the groups camid, pid, split that are "
+            "known; default: all images, as of one camera",
             rich_help_panel=OWN,
         ),
     ] = None,
@@ -46,7 +60,7 @@ def prepare_data(
         typer.Option(
             "--csv",
             metavar="FILE",
-            help="table with columns path, camid and, if known, pid, split",
+            help="table (CSV, TSV, Parquet) with a column path and, if known, camid, pid, split",
             rich_help_panel=OWN,
         ),
     ] = None,
@@ -80,13 +94,13 @@ def prepare_data(
     check_combination(context.params)
     share = None if split is None else parsed_share(split)
     draw = 1 if seed is None else parsed_seed(seed)
-    from calr_cli.data.prepare import prepare_datasets, remembered_root
-    from calr_cli.data.prepare_own import prepare_own_csv, prepare_own_images
+    from calr_cli.data.prepare import prepare_archives, prepare_datasets, remembered_root
+    from calr_cli.data.prepare_own import prepare_own_images, prepare_own_table
 
-    if images is not None and pattern is not None:
-        cards = [prepare_own_images(images, name, pattern, share, draw, reporter)]
+    if images is not None:
+        cards = [prepare_own_images(images, name, pattern, share, draw, reporter, verify)]
     elif csv is not None:
-        cards = [prepare_own_csv(csv, name, share, draw, reporter)]
+        cards = [prepare_own_table(csv, name, share, draw, reporter, verify)]
     else:
         variable = os.environ.get("CALR_DATA")
         folder = root or (Path(variable).expanduser() if variable else remembered_root())
@@ -94,11 +108,17 @@ def prepare_data(
             raise ConfigError(
                 "which folder? None was given before", "Give --root DIR, or --images DIR for your own"
             )
-        cards = prepare_datasets(folder, reporter)
+        if archive:
+            cards = prepare_archives(archive, folder, reporter, verify=verify)
+        else:
+            cards = prepare_datasets(folder, reporter, download=download, verify=verify)
     if json:
         print_json({"datasets": [card.as_json() for card in cards]})
     else:
-        show_cards(cards)
+        for place, card in enumerate(cards):
+            if place:
+                print_text("")
+            show_card(card, verify)
     reporter.note(f"next: calr train -d {cards[0].name}")
 
 
@@ -110,15 +130,21 @@ def check_combination(params: Mapping[str, Any]) -> None:
     """
     given = {
         flag
-        for flag in ("root", "images", "csv", "pattern", "name", "split", "seed")
-        if params[flag] is not None
+        for flag in ("root", "archive", "download", "images", "csv", "pattern", "name", "split", "seed")
+        if params[flag] not in (None, False, (), [])
     }
     sources = [f"--{flag}" for flag in ("root", "images", "csv") if flag in given]
     problems = []
     if len(sources) > 1:
         problems.append(f"{' and '.join(sources)} contradict each other: give one of them")
-    if "images" in given and "pattern" not in given:
-        problems.append("--images needs --pattern REGEX, which finds the camera in the paths")
+    if own := [flag for flag in ("images", "csv") if flag in given]:
+        problems += [
+            f"--{flag} is for published datasets, --{own[0]} for your own images: give one of them"
+            for flag in ("archive", "download")
+            if flag in given
+        ]
+    if {"archive", "download"} <= given:
+        problems.append("--archive and --download contradict each other: give one of them")
     if "pattern" in given and "images" not in given:
         problems.append("--pattern is for --images DIR, which is not given")
     if not given & {"images", "csv"}:
@@ -154,15 +180,3 @@ def parsed_seed(text: str) -> int:
     if not text.isdecimal():
         raise ConfigError(f"--seed {text} is not a whole number from 0", "Write for instance --seed 1")
     return int(text)
-
-
-def show_cards(cards: Sequence[DatasetCard]) -> None:
-    """What was prepared, one row per split."""
-    rows = []
-    for card in cards:
-        first = [card.name, card.version]
-        for split, counts in card.splits.items():
-            rows.append([*first, split, f"{counts.images:,}", f"{counts.ids:,}", str(counts.cameras)])
-            first = ["", ""]
-    print_table(["dataset", "version", "split", "images", "identities", "cameras"], rows, numbers_from=3)
-    print_paths({card.name: card.root for card in cards})

@@ -1,50 +1,86 @@
-"""Zips and tars, unpacked without trusting what is in them."""
+"""What is in a zip or tar, and its files written out, without trusting any of it."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 import lzma
 import re
-import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from tempfile import mkdtemp
-from typing import IO
+from typing import IO, Any, cast
 
 from calr_cli.data.datasets.layout import is_junk
 from calr_cli.errors import DataError
-from calr_cli.events import Reporter
-from calr_cli.files import calr_home
+from calr_cli.events import Progress, Reporter
 
 SUFFIX = re.compile(r"\.(zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$", re.IGNORECASE)
 
 DRIVE = re.compile(r"/|[A-Za-z]:")
 """Start of an absolute path, on this system or another."""
 
-KEEP_FREE = 64 * 2**20
-"""Bytes of disk that unpacking leaves free."""
+MOST_FILES = 500_000
+"""Files and folders in an archive; MSMT17 has a quarter of that."""
+
+GROWTH = 100
+"""How many times its own size an archive may become: images hardly shrink in one, a bomb does."""
+
+HARMLESS = 2**30
+"""Bytes that any archive may become."""
+
+AT_A_TIME = 2**20
+"""Bytes read at a time."""
+
+LONGEST_READ = 2**26
+"""Bytes: tarfile reads a header of any size at once, and one that lies about it would fill the memory."""
 
 HOSTILE = "Do not trust this archive: unpack it by hand if you must, and look at what is in it"
 
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
-"""What the libraries raise for damage; zipfile raises a RuntimeError for a compression it does not know."""
+DECOMPRESSORS: dict[bytes, Callable[[Path, str], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
+"""By the first bytes of a file, since a file that was fetched by hand may be called anything."""
+
+BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    IndexError,  # of a name that is empty
+    RuntimeError,  # of a compression that zipfile does not know
+    ValueError,  # of a name or number that is none
+)
+"""What the libraries raise for damage."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file or link of an archive; ``handle`` is what its library calls it."""
+    """What an archive holds under one name; ``handle`` is what its library calls it."""
 
     name: str
     size: int
+    is_folder: bool
     is_regular: bool
     is_encrypted: bool
     handle: zipfile.ZipInfo | tarfile.TarInfo
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """The names of its folders and its own."""
+        return tuple(part for part in PurePosixPath(self.name.replace("\\", "/")).parts if part != ".")
 
 
 def is_archive(name: str) -> bool:
@@ -52,129 +88,171 @@ def is_archive(name: str) -> bool:
     return bool(SUFFIX.search(name))
 
 
-def holds_folder(archive: Path, folders: set[str]) -> bool:
-    """Whether any file of the archive lies in a folder of one of these names.
+class Archive:
+    """An open zip or tar, whatever it is called, and its files but for those an operating system left behind.
+
+    Args:
+        path: The file.
+        reporter: Hears how far it is read: a compressed tar has to be read to its end.
+        limit: Bytes that it may become; None: what `GROWTH` allows.
 
     Raises:
-        DataError: The archive is damaged.
+        DataError: It is damaged, or more than the limit or more than `MOST_FILES` come out of it.
     """
-    with _damage(archive), _open(archive) as opened:
-        return any(folders & set(_parts(member)[:-1]) for member in _members(opened))
+
+    def __init__(self, path: Path, reporter: Reporter, limit: int | None = None) -> None:
+        self.path = path
+        with damage(path), ExitStack() as stack:
+            self.limit = max(HARMLESS, GROWTH * path.stat().st_size) if limit is None else limit
+            self._opened = stack.enter_context(_open(path, self.limit))
+            with reporter.progress(f"Reading {path.name}", 0, "bytes") as progress:
+                self.members = list(self._bounded_members(progress))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, unpacked."""
+        return sum(member.size for member in self.members)
+
+    def holds_folder(self, names: Iterable[str]) -> bool:
+        """Whether any file lies in a folder of one of these names."""
+        wanted = set(names)
+        return any(wanted.intersection(member.parts[:-1]) for member in self.members)
+
+    def holds_archive(self) -> bool:
+        """Whether there is an archive in it."""
+        return any(is_archive(member.name) for member in self.members)
+
+    def check_members(self) -> None:
+        """Make certain that each file may be written.
+
+        Raises:
+            DataError: The archive is encrypted, or has links or paths that lead out of it.
+        """
+        for member in self.members:
+            parts = member.parts
+            if not parts or ".." in parts or DRIVE.match(parts[0]) or "\0" in member.name:
+                raise DataError(
+                    f"{self.path}: '{member.name}' would be written outside of its folder", HOSTILE
+                )
+            if not member.is_regular:
+                raise DataError(f"{self.path}: '{member.name}' is a link or device, not a file", HOSTILE)
+            if member.is_encrypted:
+                raise DataError(
+                    f"{self.path} is encrypted", "Unpack it with its password and give that folder as --root"
+                )
+
+    def content(self, member: Member) -> Iterator[bytes]:
+        """The bytes of a file, in pieces; exactly as many as `Member.size` says.
+
+        Raises:
+            DataError: The archive is damaged.
+        """
+        with damage(self.path):
+            left = member.size
+            with self._open(member) as source:
+                while piece := source.read(AT_A_TIME):
+                    left -= len(piece)
+                    yield piece
+            if left:
+                raise EOFError(f"{member.name} is shorter than it should be")
+
+    def _bounded_members(self, progress: Progress) -> Iterator[Member]:
+        size = 0
+        for count, member in enumerate(_members(self._opened), start=1):
+            size += member.size
+            if size > self.limit or count > MOST_FILES:
+                raise _too_much(self.path)
+            progress.advance(member.size)
+            if not member.is_folder and not any(is_junk(part) and part != ".." for part in member.parts):
+                yield member
+
+    def _open(self, member: Member) -> IO[bytes]:
+        if isinstance(self._opened, zipfile.ZipFile):
+            return self._opened.open(cast(zipfile.ZipInfo, member.handle))
+        content = self._opened.extractfile(cast(tarfile.TarInfo, member.handle))
+        assert content is not None
+        return content
 
 
-def unpack(archive: Path, reporter: Reporter) -> Path:
-    """Unpack beside the archive, or under `calr_home` where that folder cannot be written.
+class _Bounded(io.RawIOBase):
+    """A stream that is read no further than ``limit`` bytes, and not much of it at once."""
 
-    Only ordinary files are written, into a temporary folder that is renamed at the end, so the
-    folder that is returned is whole. One that is there already is returned as it is.
+    def __init__(self, stream: IO[bytes], path: Path, limit: int) -> None:
+        self._stream, self._path, self._limit = stream, path, limit
 
-    Raises:
-        DataError: The archive is damaged, encrypted, has links or paths that lead out of it, or
-            does not fit on the disk.
-    """
-    stem = SUFFIX.sub("", archive.name)
-    status = archive.stat()
-    key = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}".encode(errors="surrogateescape")
-    elsewhere = calr_home() / "unpacked" / f"{stem}-{blake2b(key, digest_size=4).hexdigest()}"
-    for target in (archive.parent / stem, elsewhere):
-        if target.is_dir():
-            return target
-    with _damage(archive):
-        target, temporary = _reserve(archive.parent / stem, elsewhere)
-    try:
-        with _damage(archive), _open(archive) as opened:
-            members = _checked(archive, _members(opened), shutil.disk_usage(temporary).free)
-            with reporter.progress(f"Unpacking {archive.name}", len(members), "files") as progress:
-                for member in members:
-                    path = temporary.joinpath(*_parts(member))
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    with _content(opened, member) as source, path.open("wb") as sink:
-                        shutil.copyfileobj(source, sink, 2**20)
-                    progress.advance()
-            temporary.chmod(0o755)
-            temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= LONGEST_READ or self._stream.tell() > self._limit:
+            raise _too_much(self._path)
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if offset > self._limit:
+            raise _too_much(self._path)
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
 
 
-def _reserve(beside: Path, elsewhere: Path) -> tuple[Path, Path]:
-    """The target and a temporary folder on the same disk, the first place that can be written."""
-    try:
-        return beside, Path(mkdtemp(dir=beside.parent, prefix=".unpacking."))
-    except OSError:
-        elsewhere.parent.mkdir(parents=True, exist_ok=True)
-        return elsewhere, Path(mkdtemp(dir=elsewhere.parent, prefix=".unpacking."))
+def _too_much(path: Path) -> DataError:
+    return DataError(f"{path} would become far larger than an archive of images does", HOSTILE)
 
 
 @contextmanager
-def _damage(archive: Path) -> Iterator[None]:
+def damage(archive: Path) -> Iterator[None]:
+    """Whatever the libraries raise, in the block, for an archive that cannot be read, as a `DataError`."""
     try:
         yield
     except BROKEN as error:
-        raise DataError(f"{archive} is damaged: {error}", "Fetch it again, or move it away") from error
+        raise DataError(
+            f"{archive} is damaged, or neither a zip nor a tar: {error}", "Fetch it again, or move it away"
+        ) from error
     except OSError as error:
         raise DataError(f"{archive} cannot be unpacked: {error.strerror or error}") from error
 
 
 @contextmanager
-def _open(archive: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
-    opened: zipfile.ZipFile | tarfile.TarFile
-    opened = zipfile.ZipFile(archive) if archive.suffix.lower() == ".zip" else tarfile.open(archive)  # noqa: SIM115
-    with opened:
-        yield opened
+def _open(path: Path, limit: int) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"PK"):
+        with zipfile.ZipFile(path) as opened:
+            yield opened
+    else:
+        known = (opener for magic, opener in DECOMPRESSORS.items() if start.startswith(magic))
+        decompress = next(known, Path.open)
+        with (
+            decompress(path, "rb") as stream,
+            tarfile.open(fileobj=cast(IO[bytes], _Bounded(stream, path, limit)), mode="r:") as tar,
+        ):
+            yield tar
 
 
 def _members(opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[Member]:
-    """Everything but folders and what an operating system left behind."""
     if isinstance(opened, zipfile.ZipFile):
         for info in opened.infolist():
             mode = info.external_attr >> 16
             regular = not stat.S_IFMT(mode) or stat.S_ISREG(mode)
-            member = Member(info.filename, info.file_size, regular, bool(info.flag_bits & 1), info)
-            if not info.is_dir() and not _is_left_behind(member):
-                yield member
-    else:
-        for tar_info in opened:
-            member = Member(tar_info.name, tar_info.size, tar_info.isreg(), False, tar_info)
-            if not tar_info.isdir() and not _is_left_behind(member):
-                yield member
-        while opened.fileobj is not None and opened.fileobj.read(2**20):
-            pass  # the compressor's check sum comes after the end mark, where reading a tar stops
-
-
-def _is_left_behind(member: Member) -> bool:
-    return any(is_junk(part) and part != ".." for part in _parts(member))
-
-
-def _parts(member: Member) -> tuple[str, ...]:
-    return tuple(part for part in PurePosixPath(member.name.replace("\\", "/")).parts if part != ".")
-
-
-def _checked(archive: Path, members: Iterator[Member], free: int) -> list[Member]:
-    """All members, once it is certain that each may be written."""
-    checked = list(members)
-    for member in checked:
-        parts = _parts(member)
-        if not parts or ".." in parts or DRIVE.match(parts[0]):
-            raise DataError(f"{archive}: '{member.name}' would be written outside of its folder", HOSTILE)
-        if not member.is_regular:
-            raise DataError(f"{archive}: '{member.name}' is a link or device, not a file", HOSTILE)
-        if member.is_encrypted:
-            raise DataError(f"{archive} is encrypted", "Unpack it with its password, then try again")
-    if (needed := sum(member.size for member in checked)) > free - KEEP_FREE:
-        raise DataError(
-            f"{archive} needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
-            "Make room, or unpack it on another disk and give that folder as --root",
-        )
-    return checked
-
-
-def _content(opened: zipfile.ZipFile | tarfile.TarFile, member: Member) -> IO[bytes]:
-    if isinstance(opened, zipfile.ZipFile):
-        assert isinstance(member.handle, zipfile.ZipInfo)
-        return opened.open(member.handle)
-    assert isinstance(member.handle, tarfile.TarInfo)
-    content = opened.extractfile(member.handle)
-    assert content is not None
-    return content
+            encrypted = bool(info.flag_bits & 1)
+            yield Member(info.filename, info.file_size, info.is_dir(), regular, encrypted, info)
+        return
+    for tar_info in opened:
+        if tar_info.size < 0:
+            raise tarfile.ReadError("a size is negative")
+        regular = tar_info.isreg() and not tar_info.issparse()
+        yield Member(tar_info.name, tar_info.size, tar_info.isdir(), regular, False, tar_info)
+    stream = opened.fileobj
+    assert stream is not None
+    stream.seek(opened.offset)
+    if (end := stream.read(tarfile.BLOCKSIZE)) != bytes(tarfile.BLOCKSIZE):
+        # tarfile takes whatever is no header for the end of the archive.
+        raise tarfile.ReadError("a header is not one" if end else "it is cut short")
+    while stream.read(AT_A_TIME):
+        pass  # the compressor's check sum comes after the end mark, where reading a tar stops

@@ -16,6 +16,9 @@ DEPTH = 4
 """Folders below the root that are looked into: canonical is two (``market1501/Market-1501-v15.09.15``)."""
 
 
+Candidate = tuple[DatasetLayout, Version]
+
+
 @dataclass(frozen=True)
 class Place:
     """A folder that holds a dataset's split folders in one of its versions."""
@@ -42,7 +45,8 @@ def survey(root: Path) -> Survey:
     """Look for published datasets and archives in ``root`` and the folders below it.
 
     Market-1501, DukeMTMC-reID and one layout of MSMT17 share their folder names, so the nearest
-    folder name on the way up to the root decides, and if none speaks, the file names do.
+    folder name on the way up to the root decides, unless only another dataset knows the file names;
+    and if no folder name speaks, the file names do.
 
     Raises:
         DataError: The root is not a folder that can be read.
@@ -87,15 +91,17 @@ def _recognise(folder: Path, names: list[str], root: Path) -> Place | None:
         for version in layout.versions
         if version.folders[0] in names
     ]
-    if not candidates:
-        return None
+    known = [Place(*candidate, folder) for candidate in candidates if candidate[1].recognises(folder)]
+    marked = [Place(*candidate, folder) for candidate in _named_alike(candidates, folder, root)]
+    return next(iter((*[place for place in marked if place in known], *known, *marked)), None)
+
+
+def _named_alike(candidates: list[Candidate], folder: Path, root: Path) -> list[Candidate]:
+    """Those of the one dataset that the nearest folder with a dataset's name is called like."""
     for step in (folder, *folder.parents):
-        marked = [c for c in candidates if c[0].mark.search(step.name)]
+        marked = [candidate for candidate in candidates if candidate[0].mark.search(step.name)]
         if len({layout.name for layout, _ in marked}) == 1:
-            return Place(*marked[0], folder)
+            return marked
         if step == root:
             break
-    for layout, version in candidates:
-        if version.recognises(folder):
-            return Place(layout, version, folder)
-    return None
+    return []

@@ -1,4 +1,4 @@
-"""Every image is read once: its content digest, and whether it can be decoded."""
+"""Every image is read once: its content digest, its size, and whether it can be decoded."""
 
 from __future__ import annotations
 
@@ -7,14 +7,37 @@ import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
+from calr_cli.data.images import decode_image
+from calr_cli.errors import DataError
 from calr_cli.events import Reporter
 
 DIGEST_BYTES = 16
+
+_AT_A_TIME = 1_000
+"""Images handed to the threads at once: a task each for all of a large dataset would fill the memory."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What reading an image found.
+
+    Attributes:
+        digest: Of the content, hexadecimal; "" if the image cannot be used.
+        width: In pixels, once upright; 0 if it cannot be used.
+        height: In pixels, once upright; 0 if it cannot be used.
+        problem: Why it cannot be used; "" if it can.
+    """
+
+    digest: str = ""
+    width: int = 0
+    height: int = 0
+    problem: str = ""
 
 
 def content_digest(content: bytes) -> str:
@@ -22,36 +45,38 @@ def content_digest(content: bytes) -> str:
     return blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
-def inspect_image(path: Path) -> tuple[str, str]:
-    """The content digest and "", or "" and the reason why the image cannot be used."""
+def inspect_image(path: Path) -> Inspection:
+    """Read and decode one image, as training will."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        return "", (error.strerror or str(error)).lower()
+        return Inspection(problem=(error.strerror or str(error)).lower())
     if not content:
-        return "", "empty file"
+        return Inspection(problem="empty file")
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
+        image = decode_image(io.BytesIO(content))
     except UnidentifiedImageError:
-        return "", "not an image"
+        return Inspection(problem="not an image")
+    except DataError as error:
+        return Inspection(problem=str(error))
     except Exception as error:
         # Pillow's decoders raise whatever they stumble over: OSError, SyntaxError, struct.error, ...
-        return "", f"damaged: {error}"
-    return content_digest(content), ""
+        return Inspection(problem=f"damaged: {error}")
+    return Inspection(content_digest(content), image.width, image.height)
 
 
-def inspect_images(paths: Sequence[Path], title: str, reporter: Reporter) -> list[tuple[str, str]]:
+def inspect_images(paths: Sequence[Path], title: str, reporter: Reporter) -> list[Inspection]:
     """`inspect_image` of each path, in order, by as many threads as there are processors."""
-    results: list[tuple[str, str]] = []
+    results: list[Inspection] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # odd metadata is not the user's problem: the pixels are there
         try:
             with reporter.progress(f"Checking {title}", len(paths), "images") as progress:
-                for result in pool.map(inspect_image, paths):
-                    results.append(result)
-                    progress.advance()
+                for first in range(0, len(paths), _AT_A_TIME):
+                    for result in pool.map(inspect_image, paths[first : first + _AT_A_TIME]):
+                        results.append(result)
+                        progress.advance()
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # else Ctrl-C waits for all images still in the queue
+            pool.shutdown(cancel_futures=True)  # else Ctrl-C waits for the images still in the queue
             raise
     return results

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from calr_cli.data.archives import holds_folder, unpack
+from calr_cli.data.acquisition import fetch, unpack_found, unpack_given
 from calr_cli.data.card import DatasetCard
 from calr_cli.data.check import Origin, check_listing
 from calr_cli.data.datasets import LAYOUTS
@@ -34,38 +35,65 @@ def remembered_root() -> Path | None:
     return Path(text.strip()) if text.strip() else None
 
 
-def prepare_datasets(root: Path, reporter: Reporter) -> list[DatasetCard]:
+def prepare_datasets(
+    root: Path, reporter: Reporter, *, download: bool = False, verify: bool = False
+) -> list[DatasetCard]:
     """Prepare every published dataset under ``root`` and remember the root.
 
-    Absent datasets are noted with where they come from. A dataset that cannot be used does not
-    keep the others from being prepared.
+    How to get those that are absent is noted. A dataset that cannot be used does not keep the
+    others from being prepared.
+
+    Args:
+        root: The folder; with ``download`` it is made if it is absent.
+        reporter: Hears progress, notes and warnings.
+        download: Fetch what is absent and open to all.
+        verify: Read the images again even if nothing was changed.
 
     Raises:
         DataError: No such folder, none of the datasets is there, or one that is cannot be used.
     """
+    if download:
+        root.mkdir(parents=True, exist_ok=True)
     found = survey(root)
     cards: list[DatasetCard] = []
     problems: list[str] = []
     for layout in LAYOUTS.values():
         try:
-            card = _prepare_layout(layout, found, root, reporter)
+            places = found.of(layout) or unpack_found(layout, found, reporter)
+            if download and not places:
+                places = fetch(layout, root, reporter)
+            if places:
+                cards.append(_prepare(places, root, reporter, verify))
+            else:
+                reporter.note(f"{layout.title} is not under {root}; {_how_to_get(layout)}")
         except DataError as error:
             problems += error.lines()
-            continue
-        if card:
-            cards.append(card)
-        else:
-            reporter.note(f"{layout.title} is not under {root}; it comes from: {layout.source}")
     if cards:
         remember_root(root)
     if problems:
         raise DataError(problems)
     if not cards:
-        looked_for = ", ".join(_wanted(layout) for layout in LAYOUTS.values())
         raise DataError(
-            f"None of the datasets is under {root}; looked for folders and archives of {looked_for}",
+            _nothing("None of the datasets", LAYOUTS.values(), found, root),
             "Give the folder that holds them: --root DIR; for your own images: --images DIR --pattern REGEX",
         )
+    return cards
+
+
+def prepare_archives(
+    archives: Sequence[Path], root: Path, reporter: Reporter, *, verify: bool = False
+) -> list[DatasetCard]:
+    """Unpack archives of any name below ``root``, prepare the datasets in them, and remember the root.
+
+    An archive that lies under the root is unpacked beside itself.
+
+    Raises:
+        DataError: An archive, or a dataset in it, cannot be used, or there is none in it.
+    """
+    found = Survey([place for archive in archives for place in unpack_given(archive, root, reporter)])
+    each = [found.of(layout) for layout in LAYOUTS.values()]
+    cards = [_prepare(places, root, reporter, verify) for places in each if places]
+    remember_root(root)
     return cards
 
 
@@ -80,12 +108,10 @@ def prepare_dataset(name: str, root: Path, reporter: Reporter) -> DatasetCard:
     if name not in LAYOUTS:
         raise DataError(f"{name} is not looked for under a root", "Only published datasets are")
     layout = LAYOUTS[name]
-    if card := _prepare_layout(layout, survey(root), root, reporter):
-        return card
-    raise DataError(
-        f"{layout.title} is not under {root}; looked for folders and archives of {_wanted(layout)}",
-        f"It comes from: {layout.source}",
-    )
+    found = survey(root)
+    if places := found.of(layout) or unpack_found(layout, found, reporter):
+        return _prepare(places, root, reporter)
+    raise DataError(_nothing(f"No {layout.title}", [layout], found, root), f"It is {_how_to_get(layout)}")
 
 
 def prepare_synthetic(reporter: Reporter) -> DatasetCard:
@@ -103,17 +129,26 @@ def prepare_synthetic(reporter: Reporter) -> DatasetCard:
     return check_listing(MARKET1501.versions[0].read(folder), origin, reporter)
 
 
-def _wanted(layout: DatasetLayout) -> str:
-    return f"{layout.title} ({' or '.join(version.folders[0] for version in layout.versions)})"
+def _how_to_get(layout: DatasetLayout) -> str:
+    return layout.source + ("" if layout.download else "; calr prepare-data --archive FILE takes its archive")
 
 
-def _prepare_layout(
-    layout: DatasetLayout, found: Survey, root: Path, reporter: Reporter
-) -> DatasetCard | None:
-    places = found.of(layout) or _unpack_places(layout, found.archives, reporter)
-    if not places:
-        return None
+def _nothing(what: str, layouts: Iterable[DatasetLayout], found: Survey, root: Path) -> str:
+    looked_for = ", ".join(
+        f"{layout.title} ({' or '.join(version.folders[0] for version in layout.versions)})"
+        for layout in layouts
+    )
+    text = f"{what} is under {root}; looked for folders and archives of {looked_for}"
+    if found.archives:
+        names = first_names([str(archive) for archive in found.archives])
+        text += f"; there are archives with other names or contents, to be given as --archive FILE: {names}"
+    return text
+
+
+def _prepare(places: list[Place], root: Path, reporter: Reporter, verify: bool = False) -> DatasetCard:
+    """Prepare the first of a dataset's places."""
     place, *others = places
+    layout = place.layout
     if others:
         also = first_names([f"{other.folder} ({other.version.name})" for other in others])
         reporter.warning(
@@ -121,20 +156,4 @@ def _prepare_layout(
             "to take another, give its folder as --root"
         )
     origin = Origin(layout.name, layout.title, place.version.name, place.folder, root.resolve())
-    return check_listing(place.version.read(place.folder), origin, reporter, official=layout.official)
-
-
-def _unpack_places(layout: DatasetLayout, archives: list[Path], reporter: Reporter) -> list[Place]:
-    """Places inside the first archive that is called like the dataset and holds its folders."""
-    folders = {version.folders[0] for version in layout.versions}
-    for archive in archives:
-        if not layout.mark.search(archive.name) or not holds_folder(archive, folders):
-            continue
-        target = unpack(archive, reporter)
-        if places := survey(target).of(layout):
-            return places
-        raise DataError(
-            f"{archive} holds {layout.title}, but {target} does not",
-            "Move that folder away, then it is unpacked again",
-        )
-    return []
+    return check_listing(place.version.read(place.folder), origin, reporter, layout=layout, verify=verify)

@@ -9,7 +9,9 @@ from calr_cli.data.card import DatasetCard
 from calr_cli.data.check import Origin, check_listing
 from calr_cli.data.datasets import DATASET_NAMES
 from calr_cli.data.datasets.layout import Listing
-from calr_cli.data.datasets.own import list_own_csv, list_own_images, split_identities
+from calr_cli.data.datasets.own import list_own_images
+from calr_cli.data.datasets.own_table import list_own_table
+from calr_cli.data.identity_split import split_identities
 from calr_cli.data.manifest import Record
 from calr_cli.data.names import ALIASES
 from calr_cli.errors import ConfigError, DataError
@@ -19,58 +21,77 @@ NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def prepare_own_images(
-    images: Path, name: str | None, pattern: str, split: float | None, seed: int, reporter: Reporter
+    images: Path,
+    name: str | None,
+    pattern: str | None,
+    split: float | None,
+    seed: int,
+    reporter: Reporter,
+    verify: bool = False,
 ) -> DatasetCard:
     """Prepare the images of a folder; see `datasets.own.list_own_images`.
 
     Args:
         images: The folder.
         name: Name of the dataset; the folder's name if None.
-        pattern: Regular expression with groups ``camid`` and, if known, ``pid`` and ``split``.
+        pattern: Regular expression with some of the groups ``camid``, ``pid``, ``split``; None takes
+            all images, as of one camera.
         split: Share of identities that train, the others test; None: as the pattern says, else
             every image trains.
         seed: Seed of that split.
         reporter: Hears progress and warnings.
+        verify: Read the images again even if nothing was changed.
 
     Raises:
         ConfigError: The name or the share cannot be used.
         DataError: The folder, the pattern or the images cannot be used.
     """
-    folder = images.resolve()
+    folder = _absolute(images)
+    if not folder.is_dir():
+        raise DataError(
+            f"There is no folder {folder}",
+            "Give the folder of your images: --images DIR, or a table: --csv FILE",
+        )
     name = _checked_name(name if name is not None else folder.name)
     listing = list_own_images(folder, pattern)
     origin = Origin(name, name, "own images", folder, folder)
-    return _prepare(listing, origin, split, seed, reporter)
+    return _prepare(listing, origin, split, seed, reporter, verify)
 
 
-def prepare_own_csv(
-    csv: Path, name: str | None, split: float | None, seed: int, reporter: Reporter
+def prepare_own_table(
+    table: Path,
+    name: str | None,
+    split: float | None,
+    seed: int,
+    reporter: Reporter,
+    verify: bool = False,
 ) -> DatasetCard:
-    """Prepare the images of a CSV table; see `datasets.own.list_own_csv`.
+    """Prepare the images of a table; see `datasets.own_table.list_own_table`.
 
     Args:
-        csv: Table with columns path, camid and, if known, pid and split.
+        table: CSV, TSV or Parquet with a column path and, if known, camid, pid and split.
         name: Name of the dataset; the file's name without its ending if None.
         split: As in `prepare_own_images`.
         seed: Seed of that split.
         reporter: Hears progress and warnings.
+        verify: Read the images again even if nothing was changed.
 
     Raises:
         ConfigError: The name or the share cannot be used.
         DataError: The table or the images cannot be used.
     """
-    file = csv.resolve()
+    file = _absolute(table)
     name = _checked_name(name if name is not None else file.stem)
-    listing = list_own_csv(file)
-    origin = Origin(name, name, "own CSV", file.parent, file)
-    return _prepare(listing, origin, split, seed, reporter)
+    listing = list_own_table(file)
+    origin = Origin(name, name, "own table", file.parent, file)
+    return _prepare(listing, origin, split, seed, reporter, verify)
 
 
 def _prepare(
-    listing: Listing, origin: Origin, share: float | None, seed: int, reporter: Reporter
+    listing: Listing, origin: Origin, share: float | None, seed: int, reporter: Reporter, verify: bool
 ) -> DatasetCard:
     if share is None:
-        return check_listing(listing, origin, reporter)
+        return check_listing(listing, origin, reporter, verify=verify)
     if not 0 < share < 1:
         raise ConfigError(f"The split is out of range: {share}", "Give the training share, as 0.5")
     if any(entry.split != "train" for entry in listing.entries):
@@ -79,7 +100,14 @@ def _prepare(
     def arrange(records: list[Record]) -> list[Record]:
         return split_identities(records, share, seed)
 
-    return check_listing(listing, origin, reporter, options=f"split {share} seed {seed}", arrange=arrange)
+    arrange([(e.split, e.path, e.pid, e.camid, "") for e in listing.entries])  # images are not read in vain
+    options = f"split {share} seed {seed}"
+    return check_listing(listing, origin, reporter, options=options, arrange=arrange, verify=verify)
+
+
+def _absolute(path: Path) -> Path:
+    """Links are kept: images are where the user sees them, whatever a link to a table leads to."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def _checked_name(name: str) -> str:

@@ -25,7 +25,7 @@ from calr_cli.types import ImageSet
 
 T = TypeVar("T")
 
-_FORMAT = 1
+_FORMAT = 2  # of what images become: another for every change in how they are decoded
 _SMALL = 10_000_000  # bytes that are decoded before anybody wonders
 _SHARE_OF_MEMORY = 0.75  # the rest is for the work itself
 _IMAGES_AT_A_TIME = 64

@@ -1,11 +1,18 @@
-"""CSV tables read with one clear line per problem."""
+"""Tables read with one clear line per problem."""
 
 from __future__ import annotations
 
+import codecs
 import csv
-from collections.abc import Iterable, Sequence
+import gzip
+import io
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
+from calr_cli.data.parquet import PARQUET, read_parquet
 from calr_cli.errors import DataError
 from calr_cli.files import atomic_write
 
@@ -25,20 +32,29 @@ def first_names(names: Sequence[str]) -> str:
 class Problems:
     """Collects what is wrong in one file and raises it all at once."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, unit: str = "line") -> None:
+        self.path, self.unit = path, unit
         self.found: list[str] = []
+
+    @staticmethod
+    def of_table(path: Path) -> Problems:
+        """For what `read_table` reads."""
+        return Problems(path, "row" if path.suffix == PARQUET else "line")
+
+    def place(self, line: int) -> str:
+        """How ``line`` (from 1) is called in messages."""
+        return f"{self.path}, {self.unit} {line}"
 
     def add(self, line: int, text: str) -> None:
         """Remember that ``line`` (from 1) is wrong."""
-        self.found.append(f"{self.path}, line {line}: {text}")
+        self.found.append(f"{self.place(line)}: {text}")
 
     def integer(self, line: int, column: str, value: str, low: int) -> int:
         """``value`` as a number in ``low..MAX_INTEGER``; else ``low``, and the problem is remembered."""
         try:
             number = int(value)
         except ValueError:
-            self.add(line, f"{column} is not a whole number: '{value}'")
+            self.add(line, f"{column} is not a whole number: {value!r}")
             return low
         if not low <= number <= MAX_INTEGER:
             self.add(line, f"{column} is out of range ({low} to {MAX_INTEGER}): {number}")
@@ -60,42 +76,71 @@ class Problems:
 
 
 def read_table(
-    path: Path, required: Sequence[str], optional: Sequence[str] = (), hint: str = ""
+    path: Path,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    hint: str = "",
+    aliases: Mapping[str, str] = MappingProxyType({}),
 ) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with a header, as (line number, cells by column name).
+    """The rows of a table with a header, as (line number, cells by column name).
+
+    Of text, the cells are divided by commas, semicolons or tabs, whichever the header has most of; it may
+    be UTF-16 if it says so. A file called ``.parquet`` is Parquet, its rows are numbered from 1; one called
+    ``.gz`` is decompressed on the way.
 
     Blank lines are skipped, blanks around cells removed (but for ``path``: names may have them).
-    Columns may come in any order; columns that are not asked for are ignored.
+    Columns may come in any order, in capitals, or under the names that ``aliases`` maps to theirs; columns
+    that are not asked for are ignored.
 
     Raises:
-        DataError: No such file, not text, columns missing, or rows of another length than the header.
+        DataError: No such file, not a table, columns missing, or rows of another length than the header.
     """
-    problems = Problems(path)
+    problems = Problems.of_table(path)
+    lines = read_parquet(path) if path.suffix == PARQUET else _read_text(path)
     rows: list[tuple[int, dict[str, str]]] = []
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [cell.strip() for cell in next(reader, [])]
-            if missing := [column for column in required if column not in header]:
-                raise DataError(f"{path} has no column {', '.join(missing)} in its first line", hint)
-            wanted = [column for column in (*required, *optional) if column in header]
-            if repeated := [column for column in wanted if header.count(column) > 1]:
-                raise DataError(f"{path} has column {repeated[0]} more than once", hint)
-            places = [(column, header.index(column)) for column in wanted]
-            for cells in reader:
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if len(cells) != len(header):
-                    problems.add(reader.line_num, f"{len(cells)} cells, the header has {len(header)}")
-                    continue
-                row = {column: cells[place] for column, place in places}
-                rows.append((reader.line_num, {c: v if c == "path" else v.strip() for c, v in row.items()}))
+        _, first = next(lines, (1, []))
+        header = [cell.strip().lower() for cell in first]
+        header = [cell if aliases.get(cell, cell) in header else aliases[cell] for cell in header]
+        if missing := [column for column in required if column not in header]:
+            what = f"{path} has no column {', '.join(missing)} in its first line"
+            raise DataError(what + (f"; it has {', '.join(header)}" if _is_text(header) else ""), hint)
+        wanted = [column for column in (*required, *optional) if column in header]
+        if repeated := [column for column in wanted if header.count(column) > 1]:
+            raise DataError(f"{path} has column {repeated[0]} more than once", hint)
+        places = [(column, header.index(column)) for column in wanted]
+        for line, cells in lines:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                problems.add(line, f"{len(cells)} cells, the header has {len(header)}")
+                continue
+            row = {column: cells[place] for column, place in places}
+            rows.append((line, {c: v if c == "path" else v.strip() for c, v in row.items()}))
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path} is not a gzip file, or it is damaged or cut short", hint) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", hint) from error
-    except csv.Error as error:
+    except (csv.Error, UnicodeError) as error:
         raise DataError(f"{path} is not a CSV text file", hint) from error
     problems.raise_if_any(hint)
     return rows
+
+
+def _read_text(path: Path) -> Iterator[tuple[int, list[str]]]:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        is_utf16 = file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # Excel's "Unicode text"
+        encoding = "utf-16" if is_utf16 else "utf-8-sig"
+        with io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="") as text:
+            first = text.readline()
+            delimiter = max(",;\t", key=first.count)  # Excel writes what the country's settings say
+            reader = csv.reader(chain([first], text), delimiter=delimiter, strict=True)
+            for cells in reader:
+                yield reader.line_num, cells
+
+
+def _is_text(cells: Sequence[str]) -> bool:
+    return any(cells) and all(cell.isprintable() for cell in cells)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> None:
@@ -104,6 +149,9 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str 
         atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        plain = csv.writer(file, lineterminator="\n")
+        # Before Python 3.13 a lone carriage return is not quoted of itself.
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(columns)
+        for row in rows:
+            (quoted if any("\r" in str(cell) for cell in row) else plain).writerow(row)

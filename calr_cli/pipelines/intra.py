@@ -15,6 +15,7 @@ from calr_cli.clustering.agglomerative import DENSE_BOUND, agglomerative_labels,
 from calr_cli.clustering.centroids import cluster_centroids
 from calr_cli.clustering.quality import label_quality
 from calr_cli.config.schema import Settings
+from calr_cli.data.datasets.own import ONE_CAMERA
 from calr_cli.data.loaders import PixelSource
 from calr_cli.data.local_labels import read_local_labels, unique_over_cameras, write_local_labels
 from calr_cli.distances.jaccard import jaccard_distance, jaccard_similarity
@@ -59,6 +60,8 @@ def train_intra(
     reporter.note(f"neighbour search: {choose_backend(settings.search.backend, device)} on {device}")
     pixels = build_pixels(settings, dataset.train, reporter)
     members = {int(c): np.flatnonzero(dataset.train.camids == c) for c in np.unique(dataset.train.camids)}
+    if len(members) == 1:
+        reporter.warning(f"all training images are of one camera: {ONE_CAMERA}")
     trained = 3 * settings.intra.iters * settings.intra.batch_size  # a step costs about three extractions
     work = schedule_cameras({c: len(rows) + trained for c, rows in members.items()}, collectives.world_size())
     mine = work[collectives.rank()]

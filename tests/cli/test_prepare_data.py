@@ -21,9 +21,15 @@ def images(tmp_path: Path) -> Path:
 def test_the_table_and_the_json_say_the_same(calr: Calr, veri_root: Path) -> None:
     answer = calr("prepare-data", "--root", veri_root)
     assert answer.exit_code == 0
-    head, first = (line.split() for line in answer.stdout.splitlines()[:2])
-    assert head == ["dataset", "version", "split", "images", "identities", "cameras"]
-    assert first == ["veri", "VeRi-776", "train", "72", "12", "3"]
+    lines = [line.split() for line in answer.stdout.splitlines()]
+    assert answer.stdout.splitlines()[0] == "VeRi-776, VeRi-776"
+    assert lines[2][:4] == ["split", "images", "identities", "cameras"]
+    assert lines[3] == ["train", "72", "12", "3", "37,778", "576"]
+    cameras = lines[lines.index(["camid", "train", "query", "gallery", "train", "officially"]) + 1 :][:20]
+    assert cameras[0] == ["0", "24", "6", "6", "2,277"]
+    assert cameras[19] == ["19", "0", "0", "0", "22"]
+    assert ["width", "16", "to", "16", "pixels,", "median", "16"] in lines
+    assert "missing      37,706 images of train, 1,660 images of query, " in answer.stdout
     assert (
         "warning: VeRi-776: train has 72 images of 12 identities, officially 37,778 of 576" in answer.stderr
     )
@@ -31,6 +37,11 @@ def test_the_table_and_the_json_say_the_same(calr: Calr, veri_root: Path) -> Non
     assert answer.stderr.splitlines()[-1] == "next: calr train -d veri"
     (card,) = calr("prepare-data", "--root", veri_root, "--json").json["datasets"]
     assert (card["name"], card["splits"]["train"]) == ("veri", {"images": 72, "ids": 12, "cameras": 3})
+    assert card["images_per_camera"]["query"] == [6, 6, 6]
+    assert card["official"]["images"] == [37778, 1678, 11579]
+    assert card["missing"]["train"] == 37706
+    assert card["sizes"] == {"width": [16, 16, 16], "height": [32, 32, 32]}
+    assert (card["distractors"], card["junk"]) == (0, 0)
 
 
 def test_the_root_is_remembered_and_the_environment_goes_before(
@@ -57,7 +68,27 @@ def test_own_images(calr: Calr, images: Path) -> None:
     answer = calr("prepare-data", "--images", images, "--pattern", pattern, "--split", "0.5", "--json")
     (card,) = answer.json["datasets"]
     assert card["name"] == "yard"
-    assert [card["splits"][split]["images"] for split in ("train", "query", "gallery")] == [4, 4, 0]
+    assert [card["splits"][split]["images"] for split in ("train", "query", "gallery")] == [4, 2, 2]
+
+
+def test_own_images_without_a_pattern(calr: Calr, images: Path) -> None:
+    answer = calr("prepare-data", "--images", images)
+    assert answer.exit_code == 0
+    (line,) = [line for line in answer.stderr.splitlines() if line.startswith("warning: ")]
+    assert line.startswith(f"warning: {images}: no camid is given, so all images count as one camera's: ")
+    assert answer.stdout.splitlines()[3].split() == ["train", "8", "0", "1"]
+
+
+def test_names_that_are_no_text(calr: Calr, images: Path) -> None:
+    """They are shown with what they have of text, wherever they are shown."""
+    (images / "caf\udce9.jpg").touch()
+    (images / "line\nbreak.jpg").write_bytes((images / "0_c1.jpg").read_bytes())
+    for flags in ([], ["--json"]):
+        answer = calr("prepare-data", "--images", images, "--pattern", r"(?P<camid>[12])\.", *flags)
+        assert answer.exit_code == 0, answer.stderr
+    answer = calr("prepare-data", "--images", images, "--json")
+    (card,) = answer.json["datasets"]
+    assert card["unreadable"] == ["caf\udce9.jpg (empty file)"]
 
 
 def test_own_table(calr: Calr, images: Path) -> None:
@@ -70,7 +101,6 @@ def test_own_table(calr: Calr, images: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "lines"),
     [
-        (["--images", "x"], ["--images needs --pattern REGEX, which finds the camera in the paths"]),
         (["--pattern", "x"], ["--pattern is for --images DIR, which is not given"]),
         (
             ["--root", "x", "--csv", "y", "--images", "z", "--pattern", "p"],
@@ -81,6 +111,14 @@ def test_own_table(calr: Calr, images: Path) -> None:
             [
                 "--name is for your own images: it needs --images DIR or --csv FILE",
                 "--split is for your own images: it needs --images DIR or --csv FILE",
+            ],
+        ),
+        (
+            ["--csv", "x", "--archive", "y", "--download"],
+            [
+                "--archive is for published datasets, --csv for your own images: give one of them",
+                "--download is for published datasets, --csv for your own images: give one of them",
+                "--archive and --download contradict each other: give one of them",
             ],
         ),
         (["--csv", "x", "--seed", "1"], ["--seed is for --split SHARE, which is not given"]),
@@ -116,6 +154,22 @@ def test_images_that_cannot_be_read_are_named(calr: Calr, veri_root: Path) -> No
     assert answer.exit_code == 0
     assert f"image_train/{first.name} (empty file)" in answer.stderr
     assert f"image_train/{second.name} (damaged" in answer.stderr
+    assert "unreadable   2 images, left out" in answer.stdout
+    assert first.name not in answer.stdout
+    for path in sorted((veri_root / "veri/VeRi/image_train").iterdir())[2:13]:
+        path.write_bytes(b"")
+    answer = calr("prepare-data", "--root", veri_root, "--verify")
+    assert answer.stdout.splitlines()[-14] == "cannot be read:"
+    assert answer.stdout.splitlines()[-13] == f"  image_train/{first.name} (empty file)"
+
+
+def test_an_archive_from_elsewhere(calr: Calr, veri_root: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "elsewhere"), "zip", veri_root)
+    answer = calr("prepare-data", "--root", tmp_path / "root", "--archive", archive, "--json")
+    assert "elsewhere.zip holds VeRi-776 (VeRi-776), unpacked in " in answer.stderr
+    (card,) = answer.json["datasets"]
+    assert card["root"] == str(tmp_path / "root/elsewhere/veri/VeRi")
+    assert calr("prepare-data", "--archive", archive, "--json").json["datasets"] == [card]
 
 
 def test_a_manifest_edited_into_nonsense(calr: Calr, veri: str, calr_home: Path, folder: Path) -> None:

@@ -51,12 +51,15 @@ def test_all_together(tmp_path: Path) -> None:
     assert [place.version.name for place in own] == ["V1", "V2"]  # the preferred one first
 
 
-def test_names_outweigh_contents(tmp_path: Path) -> None:
-    """Folders of Market-1501 and DukeMTMC-reID are called alike; a copy may have renamed files."""
+def test_a_name_and_the_contents_that_contradict_it(tmp_path: Path) -> None:
+    """Folders of Market-1501 and DukeMTMC-reID are called alike, and a user may be called Duke."""
     folder = make_layout("market1501", tmp_path / "old", 1, 4)
     (tmp_path / "data").mkdir()
-    folder.rename(tmp_path / "data" / "duke")
-    assert [name for name, _, _ in found(tmp_path / "data")] == ["dukemtmcreid"]
+    folder = folder.rename(tmp_path / "data" / "duke")
+    assert [name for name, _, _ in found(tmp_path / "data")] == ["market1501"]
+    for image in folder.rglob("*.jpg"):
+        image.rename(image.with_name(f"x{image.name}"))
+    assert [name for name, _, _ in found(tmp_path / "data")] == ["dukemtmcreid"]  # nothing but the name tells
 
 
 def test_rubbish_is_not_entered(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from calr_cli.data.datasets import LAYOUTS
 from calr_cli.data.datasets.layout import FlatVersion
@@ -72,7 +76,48 @@ def test_market_drops_junk_and_keeps_distractors(tmp_path: Path) -> None:
     write_image(folder / "bounding_box_test" / "0000_c1s1_000001_00.jpg", 91)
     listing = LAYOUTS["market1501"].versions[0].read(folder)
     assert sorted(e.pid for e in listing.entries if e.split == "gallery") == [0, 3, 4]
-    assert listing.warnings == ()
+    assert (listing.junk, listing.warnings) == (1, ())
+
+
+@given(
+    st.sampled_from([v for one in LAYOUTS.values() for v in one.versions if isinstance(v, FlatVersion)]),
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=40)
+        | st.from_regex(r"-?[0-9٣]{1,20}_c-?[0-9²]{1,20}(s[0-9]{1,3})?_[a-z\n]?", fullmatch=True),
+        max_size=5,
+    ),
+)
+def test_any_file_name_is_understood_or_left_out(version: FlatVersion, names: list[str]) -> None:
+    """Digits of other scripts, control characters, numbers of any length."""
+    folder = Path(os.environ["CALR_HOME"]).parent / "fuzz"
+    shutil.rmtree(folder, ignore_errors=True)
+    for split in version.folders:
+        (folder / split).mkdir(parents=True)
+        (folder / split / version.example).touch()
+    written = {f"{name}.jpg" for name in names} - {version.example}
+    for name in written:
+        (folder / version.folders[0] / name).touch()
+    listing = version.read(folder)
+    entries = [entry for entry in listing.entries if entry.split == "train"]
+    assert all(0 <= e.camid < version.num_cameras and 0 <= e.pid < 10**9 for e in entries)
+    assert {entry.path.partition("/")[2] for entry in entries} <= written | {version.example}
+    left = sum(int(warning.split(": ")[1].split()[0]) for warning in listing.warnings)
+    hidden = sum(name.startswith((".", "__MACOSX")) for name in written)
+    assert len(entries) + left + listing.junk + hidden == len(written) + 1
+
+
+PIECES = st.lists(st.sampled_from([b"0000/a.jpg", b"1", b" ", b"\n", b"\t", b"-1"]))
+
+
+@given(st.binary(max_size=80) | PIECES.map(b"".join))
+def test_any_list_of_msmt17_is_read_or_refused(content: bytes) -> None:
+    folder = Path(os.environ["CALR_HOME"]).parent / "fuzz"
+    if not folder.is_dir():
+        make_layout("msmt17", folder, identities=1, images_per_identity=2, cameras=1)
+    query = folder / "msmt17/MSMT17_V1/list_query.txt"
+    query.write_bytes(content)
+    with suppress(DataError):  # any other exception fails this test
+        ListVersion("V1", ("train", "test")).read(query.parent)
 
 
 def test_unknown_names_are_counted_and_named_and_rubbish_is_ignored(tmp_path: Path) -> None:
@@ -155,5 +200,48 @@ def test_msmt17_traps(tmp_path: Path) -> None:
     )
     (folder / "list_query.txt").unlink()
     (folder / "list_val.txt").unlink()
-    with pytest.raises(DataError, match=r"has no list_val.txt, list_query.txt. The lists say"):
+    with pytest.raises(
+        DataError, match=r"has no list_val.txt, list_query.txt: a known bad copy, one without lists. They say"
+    ):
         version.read(folder)
+
+
+@pytest.mark.parametrize("change", ["deeper", "shallower"])
+def test_msmt17_with_other_folders_than_in_its_lists(change: str, tmp_path: Path) -> None:
+    folder = make_layout("msmt17", tmp_path)
+    version = ListVersion("V1", ("train", "test"))
+    expected = version.read(folder).entries
+    if change == "deeper":
+        (folder / "train").rename(folder / "x")
+        (folder / "train").mkdir()
+        (folder / "x").rename(folder / "train" / "train")
+    else:
+        for image in list((folder / "train").glob("*/*.jpg")):
+            image.rename(folder / "train" / image.name)
+    listing = version.read(folder)
+    assert listing.warnings == ()
+    assert [(e.split, e.pid, e.camid) for e in listing.entries] == [
+        (e.split, e.pid, e.camid) for e in expected
+    ]
+    assert all((folder / entry.path).is_file() for entry in listing.entries)
+
+
+def test_names_that_occur_twice_are_found_by_their_path_only(tmp_path: Path) -> None:
+    folder = make_layout("msmt17", tmp_path)
+    first = next((folder / "train").glob("*/*.jpg"))
+    for copy in ("one", "two"):
+        (folder / "train" / copy).mkdir()
+        shutil.copy(first, folder / "train" / copy)
+    first.unlink()
+    (warning,) = ListVersion("V1", ("train", "test")).read(folder).warnings
+    assert warning.endswith(f"1 listed image(s) are not in train: {first.parent.name}/{first.name}")
+
+
+def test_v2_in_the_folders_of_v1(tmp_path: Path) -> None:
+    """Its scores are lower, so it must not pass for V1 in silence."""
+    folder = make_layout("msmt17", tmp_path)
+    folder = folder.rename(folder.with_name("MSMT17_V2"))
+    (warning,) = ListVersion("V1", ("train", "test")).read(folder).warnings
+    assert warning.startswith(f"{folder} is named as V2, its folders as those of V1: where faces are blurred")
+    v2 = make_layout("msmt17", tmp_path / "other", version="V2")
+    assert ListVersion("V2", ("mask_train_v2", "mask_test_v2")).read(v2).warnings == ()

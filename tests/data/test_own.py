@@ -1,22 +1,25 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from calr_cli.data.card import DatasetCard
-from calr_cli.data.datasets.own import CSV_HELP, PATTERN_HELP, list_own_images, split_identities
-from calr_cli.data.manifest import Record
-from calr_cli.data.prepare_own import prepare_own_csv, prepare_own_images
+from calr_cli.data.datasets.own import ONE_CAMERA, PATTERN_HELP, list_own_images
+from calr_cli.data.prepare_own import prepare_own_images
 from calr_cli.data.prepared import load_dataset
 from calr_cli.errors import ConfigError, DataError
 from calr_cli.types import UNKNOWN_PID, ImageSet
 from tests.support.heard import Heard
 from tests.support.made_up import write_image
+from tests.support.read_only import read_only_root
 
 PATTERN = r"(?P<pid>\d+)_c(?P<camid>\d+)_"
 
@@ -33,7 +36,9 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def prepare(images: Path, pattern: str = PATTERN, split: float | None = None, seed: int = 1) -> DatasetCard:
+def prepare(
+    images: Path, pattern: str | None = PATTERN, split: float | None = None, seed: int = 1
+) -> DatasetCard:
     return prepare_own_images(images, None, pattern, split, seed, Heard())
 
 
@@ -54,6 +59,20 @@ def test_cameras_are_numbered_by_value_and_pids_kept(images: Path) -> None:
     assert len(dataset.query) == len(dataset.gallery) == 0
 
 
+def test_the_patterns_of_the_documentation(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "datasets.md"
+    rows = re.findall(r"^\| `([^`]+[.]jpg)` \| `(.+)` \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rows) == 4
+    for number, (name, pattern) in enumerate(rows):
+        path = tmp_path / str(number) / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+        (entry,) = list_own_images(tmp_path / str(number), pattern.replace(r"\|", "|")).entries
+        assert (entry.path, entry.camid) == (name, 0)
+        assert entry.pid == (0 if "Anna" in name else 1)
+        assert entry.split == ("query" if "query" in name else "train")
+
+
 def test_words_and_folders(tmp_path: Path) -> None:
     """The pattern is searched in the whole relative path."""
     for place in ("yard/anna/1.jpg", "yard/bo/1.jpg", "door/anna/1.jpg", "door/anna/2.jpg"):
@@ -66,6 +85,113 @@ def test_words_and_folders(tmp_path: Path) -> None:
         "yard/anna/1.jpg": (0, 1),
         "yard/bo/1.jpg": (1, 1),
     }
+
+
+def test_without_a_pattern_all_images_are_of_one_camera(images: Path) -> None:
+    heard = Heard()
+    card = prepare_own_images(images, None, None, None, 1, heard)
+    lost = f"{images}: no camid is given, so all images count as one camera's: {ONE_CAMERA}"
+    assert heard.warnings == [lost] == list(card.warnings)
+    train = load_dataset("shop").train
+    assert len(train) == 24
+    assert (set(train.pids.tolist()), set(train.camids.tolist())) == ({UNKNOWN_PID}, {0})
+
+
+def test_a_pattern_without_a_camera(images: Path) -> None:
+    listing = list_own_images(images, r"^(?P<pid>\d+)_c2")
+    assert {(entry.pid, entry.camid) for entry in listing.entries} == {(5, 0), (7, 0), (11, 0), (20, 0)}
+    assert "no camid is given" in listing.warnings[1]
+
+
+def test_one_camera_in_all_names(images: Path) -> None:
+    assert list_own_images(images, r"(?P<camid>[.])").warnings == (
+        f"{images}: all images are of one camera: {ONE_CAMERA}",
+    )
+
+
+def test_accents_are_the_same_in_either_normalisation(tmp_path: Path) -> None:
+    """Names from macOS are decomposed, patterns are typed composed: they look the same."""
+    for n, folder in enumerate(("Büro", unicodedata.normalize("NFD", "Büro"), "Tür 東 2")):
+        (tmp_path / "x" / folder).mkdir(parents=True)
+        write_image(tmp_path / "x" / folder / f"Zoë's {n}.png", n)
+    prepare(tmp_path / "x", r"^(?P<camid>Büro|Tür .*)/")
+    assert sorted(by_path(load_dataset("x").train).values()) == [(UNKNOWN_PID, 0)] * 2 + [(UNKNOWN_PID, 1)]
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """A name is bytes: it may hold others than UTF-8, line breaks and quotes."""
+    folder = tmp_path / "x"
+    folder.mkdir()
+    names = ["a,b;c.png", "new\nline.png", "re\rturn.png", '"quoted".png', " blank .png", "caf\udce9.png"]
+    for n, name in enumerate(names):
+        write_image(folder / name, n)
+    prepare(folder, None)
+    train = load_dataset("x").train
+    assert sorted(train.paths) == sorted(names)
+    assert all((train.root / path).is_file() for path in train.paths)
+
+
+@given(name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), max_size=60))
+def test_any_name_comes_back(name: str) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.png"
+        try:
+            path.touch()
+        except OSError:  # too long
+            return
+        expected = [] if name.startswith((".", "__MACOSX")) or not name else [path.name]
+        with nullcontext() if expected else pytest.raises(DataError, match="There is no image under"):
+            assert [entry.path for entry in list_own_images(Path(folder), None).entries] == expected
+
+
+@given(
+    pattern=st.text(max_size=12) | st.from_regex(r"[(?P<camidpsl>.*\\d+)\[\]{}|^$_]{0,20}", fullmatch=True)
+)
+def test_any_pattern_is_used_or_refused_in_one_line(pattern: str) -> None:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "001_c2_7.png").touch()
+        try:
+            found = len(list_own_images(Path(folder), pattern).entries)
+        except DataError as error:
+            found = len(error.lines())
+        assert found == 1
+
+
+@pytest.mark.parametrize("pattern", ["(?P<camid>x{99999999999})", "(" * 9000, r"(?P<camid>[[a]\d)"])
+def test_patterns_that_the_compiler_stumbles_over(pattern: str, images: Path) -> None:
+    with pytest.raises(DataError, match=r"is not a regular expression|fits no image"):
+        list_own_images(images, pattern)
+
+
+def test_an_empty_camera_does_not_fit(images: Path) -> None:
+    listing = list_own_images(images, r"c(?P<camid>10)?")
+    assert len(listing.entries) == 12
+    assert "12 image(s) left out, the pattern does not fit" in listing.warnings[0]
+
+
+def test_read_only_images() -> None:
+    def fill(root: Path) -> None:
+        for camera in "12":
+            write_image(root / f"1_c{camera}_.png", int(camera))
+
+    with read_only_root(fill) as (root, home), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CALR_HOME", str(home))
+        prepare_own_images(root, "shop", PATTERN, None, 1, Heard())
+        assert len(load_dataset("shop").train) == 2
+
+
+def test_a_linked_folder_is_called_by_the_name_of_the_link(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "market-place").symlink_to(images)
+    card = prepare(tmp_path / "market-place")
+    assert (card.name, card.root) == ("market-place", tmp_path / "market-place")
+
+
+def test_a_folder_given_by_dots(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (images / "inner").mkdir()
+    monkeypatch.chdir(images / "inner")
+    assert (prepare(Path("..")).name, prepare(Path("..")).root) == ("shop", images)
+    monkeypatch.chdir(images)
+    assert prepare(Path()).name == "shop"
 
 
 def test_without_pids_training_images_have_none(images: Path) -> None:
@@ -120,46 +246,19 @@ def prepare_train(images: Path, seed: int) -> set[int]:
     return set(load_dataset("shop").train.pids.tolist())
 
 
-rows = st.lists(st.tuples(st.integers(-1, 6), st.integers(0, 3)), min_size=2, max_size=40).filter(
-    lambda pairs: len({pid for pid, _ in pairs if pid >= 0}) >= 2
-)
-
-
-@settings(deadline=None)
-@given(rows, st.floats(0.01, 0.99), st.integers(0, 99), st.randoms())
-def test_split_promises(pairs: list[tuple[int, int]], share: float, seed: int, random) -> None:
-    records: list[Record] = [
-        ("train", f"{n}.jpg", pid, camid, f"{random.randrange(16):02x}")
-        for n, (pid, camid) in enumerate(pairs)
-    ]
-    result = split_identities(records, share, seed)
-    assert sorted(row[1:] for row in result) == sorted(row[1:] for row in records)
-    pids = {split: [row[2] for row in result if row[0] == split] for split in ("train", "query", "gallery")}
-    train, test = set(pids["train"]) - {-1}, set(pids["gallery"]) | set(pids["query"])
-    known = {pid for pid, _ in pairs} - {-1}
-    assert train
-    assert test
-    assert sorted([*train, *test]) == sorted(known)  # all, and none on both sides
-    assert len(train) == min(max(round(share * len(known)), 1), len(known) - 1)
-    queries = [row[2:4] for row in result if row[0] == "query"]
-    expected = {(p, c) for p, c in pairs if p in test and len({c2 for p2, c2 in pairs if p2 == p}) > 1}
-    assert len(queries) == len(set(queries))
-    assert set(queries) == expected
-    shuffled = records.copy()
-    random.shuffle(shuffled)
-    assert split_identities(shuffled, share, seed) == result
-
-
-def test_split_without_identities(images: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"needs at least two known identities, there are 0. Add the group pid"
-    ):
-        prepare(images, r"c(?P<camid>\d+)", split=0.5)
+def test_shares_that_cannot_be_used(images: Path) -> None:
     for share in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(
             ConfigError, match=rf"The split is out of range: {share}. Give the training share, as 0.5"
         ):
             prepare(images, split=share)
+
+
+def test_a_split_that_cannot_be_is_refused_before_images_are_read(images: Path) -> None:
+    heard = Heard()
+    with pytest.raises(DataError, match=r"there would be no query. Leave --split out"):
+        prepare_own_images(images, None, r"^(?P<pid>\d+)", 0.5, 1, heard)
+    assert heard.steps == []
 
 
 @pytest.mark.parametrize(
@@ -169,7 +268,7 @@ def test_split_without_identities(images: Path) -> None:
             "(",
             "The pattern '(' is not a regular expression: missing ), unterminated subpattern at position 0",
         ),
-        (r"c(\d+)", r"The pattern 'c(\d+)' has no group named camid"),
+        (r"c(\d+)", r"The pattern 'c(\d+)' has no group named camid or pid or split"),
         (r"c(?P<camid>\d)(?P<person>)", "The pattern has a group named person; known are camid, pid, split"),
         (
             r"z(?P<camid>\d+)",
@@ -215,9 +314,9 @@ def test_names_of_built_in_datasets(name: str, images: Path) -> None:
 
 
 def test_unchanged_images_are_not_read_again_but_for_another_split(images: Path) -> None:
-    def steps(split: float | None, seed: int = 1) -> list[str]:
+    def steps(split: float | None, seed: int = 1, verify: bool = False) -> list[str]:
         heard = Heard()
-        prepare_own_images(images, "shop", PATTERN, split, seed, heard)
+        prepare_own_images(images, "shop", PATTERN, split, seed, heard, verify=verify)
         return heard.steps
 
     assert len(steps(None)) == 1
@@ -225,64 +324,7 @@ def test_unchanged_images_are_not_read_again_but_for_another_split(images: Path)
     assert len(steps(0.5)) == 1
     assert len(steps(0.5)) == 0
     assert len(steps(0.5, seed=2)) == 1
-
-
-def test_csv(images: Path, tmp_path: Path) -> None:
-    table = tmp_path / "table.csv"
-    table.write_text(
-        "camid,split,path,note,pid\n"
-        "gate,train,shop/5_c2_0.png,hello,\n"
-        f"yard,query,{images / '5_c2_1.png'},,anna\n"
-        "gate,gallery,./shop/5_c2_2.png,,bo\n",
-        encoding="utf-8-sig",  # as Excel writes it
-    )
-    card = prepare_own_csv(table, None, None, 1, Heard())
-    assert (card.name, card.root, card.source) == ("table", tmp_path, table)
-    dataset = load_dataset("table")
-    assert by_path(dataset.train) == {"shop/5_c2_0.png": (UNKNOWN_PID, 0)}
-    assert by_path(dataset.query) == {str(images / "5_c2_1.png"): (0, 1)}
-    assert by_path(dataset.gallery) == {"shop/5_c2_2.png": (1, 0)}
-    assert (dataset.query.root / dataset.query.paths[0]).is_file()
-
-
-def test_csv_with_a_share(images: Path, tmp_path: Path) -> None:
-    lines = [f"{p.name},{p.name.split('_')[1]},{p.name.split('_')[0]}" for p in sorted(images.iterdir())]
-    (images / "t.csv").write_text("\n".join(["path,camid,pid", *lines]))
-    card = prepare_own_csv(images / "t.csv", "t", 0.25, 1, Heard())
-    assert [counts.ids for counts in card.splits.values()] == [1, 3, 3]
-
-
-def test_csv_nonsense_is_named_line_by_line(images: Path) -> None:
-    table = images / "t.csv"
-    table.write_text(
-        "path,camid,split\n5_c2_0.png,,train\n,1,train\n5_c2_0.png,1,train\nno.png,1,train\n7_c2_0.png,1,test\n"
-    )
-    with pytest.raises(DataError) as error:
-        prepare_own_csv(table, "t", None, 1, Heard())
-    assert error.value.lines() == [
-        f"{table}, line 2: camid is blank",
-        f"{table}, line 3: path is blank",
-        f"{table}, line 4: path is listed twice, first in line 2: '5_c2_0.png'",
-        f"{table}, line 5: there is no file 'no.png'",
-        f"{table}, line 6: split is none of train, query, gallery: 'test'. {CSV_HELP}",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        ("path,pid\na.jpg,1\n", "{path} has no column camid in its first line"),
-        ("path,camid\n", "{path} lists no image"),
-        (None, "{path} cannot be read: No such file or directory"),
-    ],
-)
-def test_csv_files_that_cannot_be_used(content: str | None, problem: str, tmp_path: Path) -> None:
-    table = tmp_path / "t.csv"
-    if content is not None:
-        table.write_text(content)
-    with pytest.raises(DataError) as error:
-        prepare_own_csv(table, "t", None, 1, Heard())
-    assert error.value.lines() == [f"{problem.replace('{path}', str(table))}. {CSV_HELP}"]
+    assert len(steps(0.5, seed=2, verify=True)) == 1
 
 
 @pytest.mark.real
@@ -295,7 +337,7 @@ def test_real_pku(shared: Path) -> None:
         {"images": 74, "ids": 37, "cameras": 2},
         {"images": 518, "ids": 37, "cameras": 2},
     ]
-    assert card.train_per_camera == (296, 296)
+    assert card.images_per_camera["train"] == (296, 296)
     assert card.warnings == card.unreadable == ()
     dataset = load_dataset("pku-reid")
     both = {*dataset.train.digests, *dataset.query.digests, *dataset.gallery.digests}

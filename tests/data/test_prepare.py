@@ -4,15 +4,26 @@ import json
 import os
 import re
 import shutil
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
 from calr_cli.data.card import read_card
+from calr_cli.data.datasets import LAYOUTS
 from calr_cli.data.manifest import manifest_path
-from calr_cli.data.prepare import prepare_dataset, prepare_datasets, remember_root, remembered_root
+from calr_cli.data.prepare import (
+    prepare_archives,
+    prepare_dataset,
+    prepare_datasets,
+    remember_root,
+    remembered_root,
+)
 from calr_cli.data.prepared import load_dataset
 from calr_cli.errors import ConfigError, DataError
+from calr_cli.events import SilentReporter
 from tests.support.heard import Heard
 from tests.support.made_up import FLAT, make_layout, write_image
 
@@ -30,7 +41,9 @@ def test_every_layout_is_prepared_and_loaded(name: str, version: str, tmp_path: 
         "query": {"images": 12, "ids": 4, "cameras": 3},
         "gallery": {"images": 12, "ids": 4, "cameras": 3},
     }
-    assert card.train_per_camera == (16, 16, 16)
+    assert card.images_per_camera == {"train": (16, 16, 16), "query": (4, 4, 4), "gallery": (4, 4, 4)}
+    assert (card.sizes.width, card.sizes.height) == ((16, 16, 16), (32, 32, 32))
+    assert (card.distractors, card.junk, card.official) == (0, 0, LAYOUTS[name].official)
     dataset = load_dataset(name)
     assert (len(dataset.train), len(dataset.query), len(dataset.gallery)) == (48, 12, 12)
     assert dataset.num_cameras == 3
@@ -64,11 +77,12 @@ def test_all_datasets_under_a_root(tmp_path: Path, calr_home: Path) -> None:
     heard = Heard()
     cards = prepare_datasets(tmp_path, heard)
     assert [(card.name, card.version) for card in cards] == [("msmt17", "V1"), ("veri", "VeRi-776")]
-    assert [note.split("; it comes from: ")[0] for note in heard.notes] == [
-        f"Market-1501 is not under {tmp_path}",
-        f"DukeMTMC-reID is not under {tmp_path}",
+    assert heard.notes == [
+        f"Market-1501 is not under {tmp_path}; open to all for research; "
+        "calr prepare-data --download fetches it",
+        f"DukeMTMC-reID is not under {tmp_path}; withdrawn by its authors in 2019, so only a copy "
+        "that you have can be used; calr prepare-data --archive FILE takes its archive",
     ]
-    assert "withdrawn by its authors in 2019" in heard.notes[1]
     assert heard.warnings[0] == (
         f"MSMT17: taking V1 in {tmp_path}/msmt17/MSMT17_V1, though there is also "
         f"{tmp_path}/msmt17/MSMT17_V2 (V2); to take another, give its folder as --root"
@@ -149,6 +163,25 @@ def test_unchanged_images_are_not_read_again(tmp_path: Path) -> None:
     assert prepare_dataset("veri", tmp_path, grown).splits["train"].images == 49
 
 
+def test_verify_reads_them_again_all_the_same(tmp_path: Path) -> None:
+    """An image may go bad on the disk without a change of its time and size."""
+    folder = make_layout("veri", tmp_path)
+    prepare_datasets(tmp_path, Heard())
+    heard = Heard()
+    prepare_datasets(tmp_path, heard, verify=True)
+    assert heard.steps == ["Checking VeRi-776: 72 images"]
+    assert heard.notes[-1] == "VeRi-776: every image was read and can be decoded"
+    image = next((folder / "image_train").iterdir())
+    status = image.stat()
+    image.write_bytes(bytes(status.st_size))
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    (unnoticed,) = prepare_datasets(tmp_path, Heard())
+    heard = Heard()
+    (card,) = prepare_datasets(tmp_path, heard, verify=True)
+    assert (unnoticed.unreadable, card.unreadable) == ((), (f"image_train/{image.name} (not an image)",))
+    assert not any(note.endswith("can be decoded") for note in heard.notes)
+
+
 @pytest.mark.parametrize("damage", ["{", "[]", '{"signature": 1}', ""])
 def test_damaged_card_is_written_anew(damage: str, tmp_path: Path) -> None:
     make_layout("veri", tmp_path, identities=2)
@@ -169,7 +202,7 @@ def test_nothing_there(tmp_path: Path, calr_home: Path) -> None:
         "Give the folder that holds them: --root DIR; for your own images: --images DIR --pattern REGEX"
     ]
     with pytest.raises(
-        DataError, match=rf"VeRi-776 is not under {tmp_path}; .*It comes from: given on request"
+        DataError, match=rf"No VeRi-776 is under {tmp_path}; .*It is given on request by its owners, ask at"
     ):
         prepare_dataset("veri", tmp_path, Heard())
     with pytest.raises(ConfigError, match="There is no dataset 'mars'"):
@@ -201,7 +234,7 @@ def test_archives_beside_are_unpacked(kind: str, tmp_path: Path) -> None:
     assert re.search(r"duke-notes.zip is damaged", str(error.value))
     (root / "duke-notes.zip").unlink()
     heard = Heard()
-    assert [card.root for card in prepare_datasets(root, heard)] == [root / ("Market-1501-v15.09.15/" * 2)]
+    assert [card.root for card in prepare_datasets(root, heard)] == [root / "Market-1501-v15.09.15"]
     Path(archive).unlink()
     shutil.rmtree(root / "Market-1501-v15.09.15")
     with pytest.raises(
@@ -221,6 +254,107 @@ def test_archive_whose_folder_is_something_else(tmp_path: Path) -> None:
         prepare_dataset("veri", root, Heard())
 
 
+def test_archives_of_any_name(tmp_path: Path) -> None:
+    """Several sets in one, nested or not, from elsewhere; those under the root already are left alone."""
+    for name in ("veri", "dukemtmcreid"):
+        make_layout(name, tmp_path / "made")
+    make_layout("msmt17", tmp_path / "made2")
+    market = make_layout("market1501", tmp_path / "root")
+    packed = tmp_path / "packed"
+    shutil.make_archive(str(tmp_path / "made" / "x"), "gztar", tmp_path / "made2")
+    Path(shutil.make_archive(str(packed), "zip", tmp_path / "made")).rename(packed)
+    heard = Heard()
+    cards = prepare_archives([packed], tmp_path / "root", heard)
+    target = tmp_path / "root" / "packed-unpacked"
+    assert [(card.name, card.root) for card in cards] == [
+        ("dukemtmcreid", target / "dukemtmcreid/DukeMTMC-reID"),
+        ("msmt17", target / "x/msmt17/MSMT17_V1"),
+        ("veri", target / "veri/VeRi"),
+    ]
+    titles = "DukeMTMC-reID (DukeMTMC-reID), VeRi-776 (VeRi-776), MSMT17 (V1)"
+    assert heard.notes == [f"packed holds {titles}, unpacked in {target}"]
+    assert remembered_root() == tmp_path / "root"
+    assert prepare_archives([packed], tmp_path / "root", heard) == cards
+    assert [step.split(":")[0] for step in heard.steps if "packed" in step] == [
+        "Reading packed",
+        "Unpacking packed",
+    ]
+    packed.unlink()
+    assert [card.name for card in prepare_datasets(tmp_path / "root", Heard())] == list(LAYOUTS)
+    assert load_dataset("market").train.root == market
+
+
+def test_archives_that_are_of_no_use(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "made").mkdir()
+    write_image(tmp_path / "made" / "cat.jpg", 1)
+    holiday = Path(shutil.make_archive(str(tmp_path / "holiday"), "zip", tmp_path / "made"))
+    (tmp_path / "page.zip").write_text("<!DOCTYPE html><html>quota exceeded</html>")
+    for archive, problem in {
+        tmp_path / "absent.zip": "There is no file ",
+        tmp_path / "made": "There is no file ",
+        tmp_path / "page.zip": "page.zip is damaged, or neither a zip nor a tar",
+        holiday: "holiday.zip holds no folder bounding_box_train, train, mask_train_v2, image_train of a",
+    }.items():
+        with pytest.raises(DataError, match=re.escape(problem)):
+            prepare_archives([archive], root, Heard())
+        assert [path.name for path in root.iterdir()] == []
+    holiday.rename(root / "holiday.zip")
+    with pytest.raises(DataError, match=rf"to be given as --archive FILE: {root}/holiday.zip. Give"):
+        prepare_datasets(root, Heard())
+
+
+def _prepare_in_process(root: Path, home: str, start: Barrier, results: SimpleQueue) -> None:
+    os.environ["CALR_HOME"] = home
+    start.wait()
+    (card,) = prepare_datasets(root, SilentReporter())
+    results.put(card)
+
+
+def test_processes_at_once(tmp_path: Path, calr_home: Path) -> None:
+    """Two of the same root, and one of another: manifest and card are of one of them, and whole."""
+    make_layout("veri", tmp_path / "one", identities=30)
+    make_layout("veri", tmp_path / "two", identities=40)
+    context = get_context("spawn")
+    start, results = context.Barrier(3), context.SimpleQueue()
+    roots = [tmp_path / "one", tmp_path / "one", tmp_path / "two"]
+    arguments = [(root, str(calr_home), start, results) for root in roots]
+    processes = [context.Process(target=_prepare_in_process, args=each) for each in arguments]
+    for process in processes:
+        process.start()
+    cards = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    last = read_card("veri")
+    assert last is not None
+    assert last in cards
+    assert len(load_dataset("veri").train) == last.splits["train"].images
+    assert load_dataset("veri").train.root == last.root
+    assert sorted(path.name for path in last.manifest.parent.iterdir() if path.suffix != ".lock") == [
+        "card.json",
+        "manifest.csv",
+    ]
+
+
+def test_a_card_never_lies_beside_the_manifest_of_another_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two, the dataset counts as not prepared."""
+    make_layout("veri", tmp_path / "one")
+    make_layout("veri", tmp_path / "two")
+    prepare_datasets(tmp_path / "one", Heard())
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("calr_cli.data.check._write_card", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_datasets(tmp_path / "two", Heard())
+    with pytest.raises(DataError, match="veri is not prepared"):
+        load_dataset("veri")
+
+
 def test_remembered_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert remembered_root() is None
     monkeypatch.chdir(tmp_path)
@@ -237,7 +371,7 @@ def test_real_market(shared: Path) -> None:
         {"images": 749, "ids": 175, "cameras": 6},
         {"images": 2324, "ids": 173, "cameras": 6},
     ]
-    assert card.train_per_camera == (1024, 865, 1368, 486, 1156, 1605)
+    assert card.images_per_camera["train"] == (1024, 865, 1368, 486, 1156, 1605)
     assert card.unreadable == ()
     assert (
         heard.warnings[0] == "Market-1501: train has 6,504 images of 375 identities, officially 12,936 of 751"

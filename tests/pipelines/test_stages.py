@@ -257,6 +257,16 @@ def test_cameras_of_few_images(tmp_path: Path, count: int) -> None:
     assert not set(labels[:count]) & set(labels[count:])
 
 
+def test_images_of_one_camera_train_in_both_stages_and_what_is_lost_is_said(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "data")
+    one = replace(dataset, train=replace(dataset.train, camids=np.zeros(len(dataset.train), np.int64)))
+    run, notebook = create_run(small_settings(), "intra", [CPU], tmp_path / "run"), Notebook()
+    train_intra(small_settings(), one, run, CPU, notebook)
+    assert [text for text in notebook.warnings if text.startswith("all training images are of one camera: ")]
+    finished = run_inter(small_settings(), one, run.local_labels, tmp_path / "inter")
+    assert len(finished.read_metrics()) == small_settings().inter.epochs
+
+
 def test_too_many_clusters_are_cut_and_warned_about(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data")
     settings = small_settings(intra={"clustering": {"num_clusters": 600, "k1": 5, "k2": 2}, "epochs": 1})

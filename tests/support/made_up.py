@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ MSMT17_LISTS = {
 }
 
 Shot = tuple[int, int, int]
-"""Identity from 0 (train before test), camera from 1, number of the image."""
+"""Identity from 0 (train before test; -1: distractors, -2: junk), camera from 1, number of the image."""
 
 
 def make_layout(
@@ -50,13 +51,27 @@ def make_layout(
     test = _shots(range(identities, identities + max(2, identities // 2)), images_per_identity, cameras)
     queries = [shot for shot in test if shot[2] < cameras]
     gallery = [shot for shot in test if shot[2] >= cameras]
+    return write_layout(name, root, version, train, queries, gallery)
+
+
+def write_layout(
+    name: str,
+    root: Path,
+    version: str,
+    train: list[Shot],
+    queries: list[Shot],
+    gallery: list[Shot],
+    write: Callable[[Path, int, int], None] | None = None,
+) -> Path:
+    """Write these images where their dataset has them, by default with `write_image`."""
+    write = write or write_image
     if name == "msmt17" and version != "Market-like":
-        return _write_lists(root, MSMT17_LISTS[version], train, queries, gallery)
+        return _write_lists(root, MSMT17_LISTS[version], train, queries, gallery, write)
     folder, *splits = MSMT17_FLAT if name == "msmt17" else FLAT[name]
     for split, shots in zip(splits, (train, queries, gallery), strict=True):
         (root / folder / split).mkdir(parents=True)
         for shot in shots:
-            write_image(root / folder / split / _file_name(name, *shot), shot[0], seed=shot[2])
+            write(root / folder / split / _file_name(name, *shot), shot[0], shot[2])
     return root / folder
 
 
@@ -74,7 +89,7 @@ def _shots(identities: range, images: int, cameras: int) -> list[Shot]:
 def _file_name(name: str, identity: int, camera: int, n: int) -> str:
     pid = identity + 1
     return {
-        "market1501": f"{pid:04d}_c{camera}s1_{n:06d}_00.jpg",
+        "market1501": f"{'-1' if pid < 0 else f'{pid:04d}'}_c{camera}s1_{n:06d}_00.jpg",
         "dukemtmcreid": f"{pid:04d}_c{camera}_f{n:07d}.jpg",
         "veri": f"{pid:04d}_c{camera:03d}_{n:08d}_0.jpg",
         "msmt17": f"{pid:04d}_c{camera}_{n:04d}.jpg",
@@ -82,7 +97,12 @@ def _file_name(name: str, identity: int, camera: int, n: int) -> str:
 
 
 def _write_lists(
-    root: Path, layout: tuple[str, str, str], train: list[Shot], queries: list[Shot], gallery: list[Shot]
+    root: Path,
+    layout: tuple[str, str, str],
+    train: list[Shot],
+    queries: list[Shot],
+    gallery: list[Shot],
+    write: Callable[[Path, int, int], None],
 ) -> Path:
     folder = root / layout[0]
     lists = {
@@ -98,7 +118,7 @@ def _write_lists(
             pid = identity if images == layout[1] else identity - first_test  # both sides count from 0
             path = f"{pid:04d}/{pid:04d}_{n:03d}_{camera:02d}_0303morning_{n:04d}_0.jpg"
             (folder / images / path).parent.mkdir(parents=True, exist_ok=True)
-            write_image(folder / images / path, identity, seed=n)
+            write(folder / images / path, identity, n)
             lines.append(f"{path} {pid}\n")
         (folder / list_name).write_text("".join(lines), encoding="utf-8")
     return folder

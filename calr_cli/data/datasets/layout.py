@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -31,10 +32,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a dataset, not yet read, and one line for each group that was left out."""
+    """The images of a dataset, not yet read, and what was left out of them.
+
+    Attributes:
+        entries: The images.
+        warnings: One line for each group that was left out and should be there.
+        junk: Images that the dataset's authors want to be left out.
+    """
 
     entries: tuple[Entry, ...]
     warnings: tuple[str, ...] = ()
+    junk: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,24 @@ class OfficialCounts:
     images: tuple[int, int, int]
     ids: tuple[int, int, int]
     train_per_camera: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BadCopy:
+    """A copy that goes around and is known to be bad: one split of it has this many images."""
+
+    split: str
+    images: int
+
+
+@dataclass(frozen=True)
+class Download:
+    """An archive on Google Drive that anybody may fetch."""
+
+    file_name: str
+    drive_id: str
+    resource_key: str
+    md5: str
 
 
 class Version(Protocol):
@@ -84,6 +110,8 @@ class DatasetLayout:
         source: Where it comes from, one line.
         official: Its published counts.
         versions: Its layouts, the preferred one first.
+        download: Its archive, where anybody may fetch it.
+        bad_copies: What to call by its name.
     """
 
     name: str
@@ -93,6 +121,8 @@ class DatasetLayout:
     source: str
     official: OfficialCounts
     versions: tuple[Version, ...]
+    download: Download | None = None
+    bad_copies: tuple[BadCopy, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,15 +152,15 @@ class FlatVersion:
 
     def recognises(self, folder: Path) -> bool:
         """See `Version.recognises`."""
-        with os.scandir(folder / self.folders[0]) as files:
-            names = [entry.name for entry, _ in zip(files, range(SAMPLED), strict=False)]
-        return any(self.parse(name) for name in names)
+        paths = islice(image_files(folder / self.folders[0]), SAMPLED)
+        return any(self.parse(path.rpartition("/")[2]) for path in paths)
 
     def read(self, folder: Path) -> Listing:
-        """See `Version.read`. Images of pid -1 (junk in Market-1501) are dropped."""
+        """See `Version.read`. Images of pid -1 (junk in Market-1501) are left out and counted."""
         require_folders(folder, self.folders)
         entries: list[Entry] = []
         warnings: list[str] = []
+        junk = 0
         for split, name in zip(SPLITS, self.folders, strict=True):
             paths = list(image_files(folder / name))
             parsed = [(path, self.parse(path.rpartition("/")[2])) for path in paths]
@@ -146,8 +176,10 @@ class FlatVersion:
                     f"{folder / name}: {len(unknown)} image(s) left out, names not as {self.example}: "
                     f"{first_names(unknown)}"
                 )
-            entries += [Entry(split, f"{name}/{path}", *ids) for path, ids in parsed if ids and ids[0] >= 0]
-        return Listing(tuple(entries), tuple(warnings))
+            known = [(path, ids) for path, ids in parsed if ids]
+            entries += [Entry(split, f"{name}/{path}", *ids) for path, ids in known if ids[0] >= 0]
+            junk += sum(pid < 0 for _, (pid, _) in known)
+        return Listing(tuple(entries), tuple(warnings), junk)
 
 
 def require_folders(folder: Path, names: tuple[str, ...]) -> None:
@@ -171,7 +203,8 @@ def image_files(folder: Path) -> Iterator[str]:
     """Relative POSIX paths of all images at any depth under ``folder``, sorted in each folder."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_junk(name))
-        prefix = Path(parent).relative_to(folder)
+        place = Path(parent).relative_to(folder).as_posix()
+        start = "" if place == "." else f"{place}/"
         for name in sorted(files):
             if not is_junk(name) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
-                yield (prefix / name).as_posix()
+                yield start + name

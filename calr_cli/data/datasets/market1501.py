@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from calr_cli.data.datasets.layout import DatasetLayout, FlatVersion, OfficialCounts
+from calr_cli.data.datasets.layout import DatasetLayout, Download, FlatVersion, OfficialCounts
 
 # 0000 marks distractors, which belong to the gallery; -1 marks junk, which does not.
 MARKET1501 = DatasetLayout(
@@ -12,10 +12,7 @@ MARKET1501 = DatasetLayout(
     title="Market-1501",
     aliases=("market", "market-1501"),
     mark=re.compile(r"market", re.IGNORECASE),
-    source=(
-        "Google Drive file 0B8-rUzbwVRk0c054eEozWG9COHM (resource key 0-8nyl7K9_x37HlQm34MmrYQ), "
-        "a zip of MD5 65005ab7d12ec1c44de4eeafe813e68a, for research"
-    ),
+    source="open to all for research; calr prepare-data --download fetches it",
     official=OfficialCounts(
         images=(12936, 3368, 15913),
         ids=(751, 750, 751),  # the gallery's count holds the distractors as one
@@ -29,5 +26,11 @@ MARKET1501 = DatasetLayout(
             num_cameras=6,
             example="0001_c1s1_001051_00.jpg",
         ),
+    ),
+    download=Download(
+        file_name="Market-1501-v15.09.15.zip",
+        drive_id="0B8-rUzbwVRk0c054eEozWG9COHM",
+        resource_key="0-8nyl7K9_x37HlQm34MmrYQ",
+        md5="65005ab7d12ec1c44de4eeafe813e68a",
     ),
 )

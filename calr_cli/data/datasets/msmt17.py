@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from calr_cli.data.datasets.layout import (
+    BadCopy,
     DatasetLayout,
     Entry,
     FlatVersion,
@@ -33,6 +35,9 @@ CAMERA = re.compile(r"\d+_\d+_(\d+)_", re.ASCII)
 """The third field of a file name such as 0000_000_01_0303morning_0008_0.jpg."""
 
 
+NAMED_V2 = re.compile(r"(?<![a-z])v2", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class ListVersion:
     """Two folders of images and four lists of "path pid" lines."""
@@ -49,23 +54,29 @@ class ListVersion:
         require_folders(folder, self.folders)
         if absent := [name for name in LISTS if not (folder / name).is_file()]:
             raise DataError(
-                f"{folder} has no {', '.join(absent)}",
-                "The lists say which image is in which split: copy them from the original archive",
+                f"{folder} has no {', '.join(absent)}: a known bad copy, one without lists",
+                "They say which image is in which split: copy them from the original archive",
             )
-        present = [set(image_files(folder / name)) for name in self.folders]
+        present = [_by_listed_path(image_files(folder / name)) for name in self.folders]
         entries: dict[tuple[str, str], Entry] = {}
         warnings: list[str] = []
+        if self.name == "V1" and NAMED_V2.search(folder.name):
+            warnings.append(
+                f"{folder} is named as V2, its folders as those of V1: where faces are blurred it is V2, "
+                "and scores are lower"
+            )
         for list_name, (split, place) in LISTS.items():
             missing: list[str] = []
             unknown: list[str] = []
             for path, pid in _read_list(folder / list_name):
                 camera = CAMERA.match(path.rpartition("/")[2])
-                if path not in present[place]:
+                actual = present[place].get(path) or present[place].get(path.rpartition("/")[2])
+                if actual is None:
                     missing.append(path)
                 elif not camera or not 1 <= int(camera[1]) <= NUM_CAMERAS:
                     unknown.append(path)
                 else:
-                    full = f"{self.folders[place]}/{path}"
+                    full = f"{self.folders[place]}/{actual}"
                     entries[split, full] = Entry(split, full, pid, int(camera[1]) - 1)
             if missing:
                 warnings.append(
@@ -86,6 +97,13 @@ class ListVersion:
         return Listing(tuple(entries.values()), tuple(warnings))
 
 
+def _by_listed_path(paths: Iterable[str]) -> dict[str, str]:
+    """The images by their path and, where that is unique, by their name: a copy may have other folders."""
+    found = {path: path for path in paths}
+    names = {path.rpartition("/")[2]: path for path in found}
+    return names | found if len(names) == len(found) else found
+
+
 def _read_list(path: Path) -> list[tuple[str, int]]:
     problems = Problems(path)
     rows: list[tuple[str, int]] = []
@@ -103,7 +121,7 @@ MSMT17 = DatasetLayout(
     title="MSMT17",
     aliases=("msmt",),
     mark=re.compile(r"msmt", re.IGNORECASE),
-    source="given on request by its owners: https://www.pkuvmc.com/dataset.html",
+    source="given on request by its owners, ask at https://www.pkuvmc.com/dataset.html",
     official=OfficialCounts(
         images=(32621, 11659, 82161),
         ids=(1041, 3060, 3060),
@@ -123,4 +141,5 @@ MSMT17 = DatasetLayout(
         ),
         ListVersion("V2", ("mask_train_v2", "mask_test_v2")),
     ),
+    bad_copies=(BadCopy("gallery", 60910),),
 )

@@ -12,7 +12,7 @@ VERI = DatasetLayout(
     aliases=("veri776", "veri-776"),
     # VERI-Wild and anything about verification are other things.
     mark=re.compile(r"(?<![a-z])veri(?![-_ ]?wild|[a-z])", re.IGNORECASE),
-    source="given on request by its owners: https://github.com/JDAI-CV/VeRidataset",
+    source="given on request by its owners, ask at https://github.com/JDAI-CV/VeRidataset",
     official=OfficialCounts(
         images=(37778, 1678, 11579),
         ids=(576, 200, 200),
