@@ -46,5 +46,5 @@ class Encoder(nn.Module):
         with torch.autocast(kind, torch.bfloat16, enabled=self.precision == torch.bfloat16):
             feature_map = self.backbone(images)
         with torch.autocast(kind, enabled=False):  # whoever calls this under autocast gets no other feature
-            pooled = self.pooling(feature_map.to(self.neck.weight.dtype))
+            pooled = self.pooling(feature_map.to(images.dtype))
             return functional.normalize(self.neck(pooled), dim=1)

@@ -13,7 +13,8 @@ import torch
 from calr_cli.errors import CalrError, CheckpointError
 from calr_cli.files import atomic_write
 from calr_cli.models.encoder import Encoder
-from calr_cli.models.pretrained import safe_load
+from calr_cli.models.foreign import ForeignWeights, build_foreign, foreign_weights
+from calr_cli.models.reading import safe_load
 
 _FORMAT = "calr 1"
 
@@ -30,6 +31,7 @@ class ModelCard:
         pooling: Pooling.
         height: Of the input, pixels.
         width: Of the input, pixels.
+        calibration: What its similarities mean, by ``calr evaluate --calibrate``; None: not measured.
     """
 
     dataset: str
@@ -39,6 +41,7 @@ class ModelCard:
     pooling: str
     height: int
     width: int
+    calibration: Mapping[str, Any] | None = None
 
 
 def save_model(path: Path, encoder: Encoder, card: ModelCard) -> None:
@@ -58,11 +61,25 @@ def load_model(path: Path) -> tuple[Encoder, ModelCard]:
     Raises:
         CheckpointError: No such file, damaged or cut short, or not a model of calr.
     """
-    content = safe_load(path, CheckpointError)
-    if not isinstance(content, Mapping) or content.get("format") != _FORMAT or "card" not in content:
+    opened = open_model(path)
+    if isinstance(opened, ForeignWeights):
         raise CheckpointError(
             f"{path} is not a model written by calr", "Give the model.pth of a finished run"
         )
+    return opened
+
+
+def open_model(path: Path) -> tuple[Encoder, ModelCard] | ForeignWeights:
+    """What `load_model` returns, or the weights of a network that another program trained.
+
+    Raises:
+        CheckpointError: No such file, damaged or cut short, or no network that calr recognises.
+    """
+    content = safe_load(path, CheckpointError)
+    if not isinstance(content, Mapping) or content.get("format") != _FORMAT:
+        return foreign_weights(content, path, CheckpointError)
+    if "card" not in content:
+        raise CheckpointError(f"{path} is the state of a run, not a model", "Give its model.pth or last.pth")
     try:
         card = ModelCard(**content["card"])
         encoder = Encoder(card.arch, card.pooling)
@@ -71,6 +88,18 @@ def load_model(path: Path) -> tuple[Encoder, ModelCard]:
         reason = textwrap.shorten(f"{type(error).__name__} {error}", 200)
         raise CheckpointError(f"{path} does not hold the network that it names: {reason}") from None
     return encoder.eval(), card
+
+
+def load_encoder(path: Path, arch: str, pooling: str) -> Encoder:
+    """The network of a model file, in evaluation mode; ``arch`` and ``pooling`` are for foreign ones.
+
+    Raises:
+        CheckpointError: See `open_model`, or the tensors are not those of ``arch``.
+    """
+    opened = open_model(path)
+    if isinstance(opened, ForeignWeights):
+        return build_foreign(opened, arch, pooling, CheckpointError)
+    return opened[0]
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -14,6 +14,8 @@ from calr_cli.models import released_weights
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.pretrained import load_pretrained
 from calr_cli.models.released_weights import Release
+from calr_cli.training.checkpoint import ModelCard, save_model
+from tests.support.foreign import Network, cap, spcl
 
 HINT = "Choose the architecture of that file with -a, or another file"
 SAVE_HINT = "Write one with torch.save(model.state_dict(), FILE)"
@@ -96,6 +98,44 @@ def test_weights_of_another_architecture(tmp_path: Path, encoder: Encoder) -> No
     torch.save(Encoder("resnet34").backbone.state_dict(), path := tmp_path / "w.pth")
     (line,) = refusal(encoder, path)  # eight more blocks, each of two convolutions and two norms of five
     assert line.startswith(f"{path} does not fit resnet18: unexpected keys (96): layer1.2.conv1.weight, ")
+    assert line.endswith(". It looks like resnet34: give -a resnet34, or another file")
+
+
+def test_files_of_other_programs_give_backbone_exponent_and_neck(tmp_path: Path) -> None:
+    path, saved = tmp_path / "theirs.pth", spcl(Network("resnet18"))
+    torch.save(saved.content, path)
+    encoder, images = Encoder("resnet18").eval(), torch.rand(2, 3, 64, 32)
+    assert load_pretrained(encoder, str(path)) == (
+        f"resnet18 starts from {path} (backbone, exponent of GeM, neck by the names of "
+        "SpCL/ClusterContrast/CALR)"
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(images), saved.features(images), rtol=1e-4, atol=1e-6)
+    average = Encoder("resnet18", "avg")
+    assert "(backbone, neck by the names of" in load_pretrained(average, str(path))
+
+
+def test_what_a_start_does_not_take_over_is_said(tmp_path: Path) -> None:
+    """Training is done by calr's network, whatever the file's was."""
+    network, path = Network("resnet18"), tmp_path / "theirs.pth"
+    encoder = Encoder("resnet18")
+    torch.save(cap(network).content, path)
+    assert load_pretrained(encoder, str(path)) == (
+        f"resnet18 starts from {path} (backbone, neck by the names of CAP); "
+        "not computed as there: no ReLU after the first batch norm"
+    )
+    assert isinstance(encoder.backbone.relu, torch.nn.ReLU)
+    torch.save(spcl(network, embedding=True).content, path)
+    assert "(backbone, exponent of GeM by" in load_pretrained(encoder, str(path))
+
+
+def test_a_model_of_calr_is_a_start(tmp_path: Path) -> None:
+    trained, path = Encoder("resnet18").eval(), tmp_path / "model.pth"
+    save_model(path, trained, ModelCard("veri", "inter", 3, "resnet18", "gem", 64, 32))
+    encoder, images = Encoder("resnet18").eval(), torch.rand(2, 3, 64, 32)
+    assert load_pretrained(encoder, str(path)).endswith("neck by the names of calr)")
+    with torch.no_grad():
+        assert torch.equal(encoder(images), trained(images))
 
 
 class Harmful:
@@ -163,10 +203,11 @@ def test_imagenet_comes_from_the_cache_only(
 
     hub.mkdir(parents=True)
     torch.save(weights, hub / name)
-    damaged = f"the ImageNet weights of resnet18 are damaged: {hub / name} has the wrong sha256. {get_them}"
+    digest = hashlib.sha256((hub / name).read_bytes()).hexdigest()
+    wrong = f"has the wrong sha256: {digest[:8]} instead of f37072fd"
+    damaged = f"the ImageNet weights of resnet18 are damaged: {hub / name} {wrong}. {get_them}"
     assert refusal(encoder, "imagenet") == [damaged]
 
-    digest = hashlib.sha256((hub / name).read_bytes()).hexdigest()
     release = Release(released_weights.RELEASES["resnet18"].url, digest[:8])
     monkeypatch.setitem(released_weights.RELEASES, "resnet18", release)
     (calr_home / "weights").mkdir(parents=True)

@@ -13,7 +13,16 @@ import torch
 
 from calr_cli.errors import CheckpointError
 from calr_cli.models.encoder import Encoder
-from calr_cli.training.checkpoint import ModelCard, load_model, load_state, save_model, save_state
+from calr_cli.models.foreign import ForeignWeights
+from calr_cli.training.checkpoint import (
+    ModelCard,
+    load_encoder,
+    load_model,
+    load_state,
+    open_model,
+    save_model,
+    save_state,
+)
 
 CARD = ModelCard("veri", "inter", 3, "resnet18", "gem", 64, 32)
 
@@ -114,13 +123,31 @@ def test_a_foreign_pickle_is_never_executed(tmp_path: Path, read: Any, zipped: b
 
 def test_what_is_not_a_model_of_ours(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
-    hint = ". Give the model.pth of a finished run"
-    for content in ({"state_dict": {}}, [1, 2], {"format": "calr 1", "state": {}}, torch.zeros(3)):
+    for content in ({"state_dict": {}}, [1, 2], torch.zeros(3)):
         torch.save(content, path)
-        assert refusal(path) == f"FILE is not a model written by calr{hint}"
+        assert refusal(path).startswith("FILE holds no state dict. ")
+    torch.save({"x": torch.zeros(1)}, path)
+    assert refusal(path).startswith("FILE is no network that calr recognises; its keys: x. Known are ")
     save_state(path, {"epoch": 1})
-    assert refusal(path) == f"FILE is not a model written by calr{hint}"
+    assert refusal(path) == "FILE is the state of a run, not a model. Give its model.pth or last.pth"
     assert refusal(model, load_state) == "FILE is not the state of a run of calr"
+
+
+def test_networks_of_other_programs(encoder: Encoder, tmp_path: Path) -> None:
+    """They can be measured; what needs a card refuses them."""
+    path, images = tmp_path / "theirs.pth", torch.rand(2, 3, 64, 32)
+    torch.save({"state_dict": encoder.eval().state_dict(), "epoch": 7}, path)
+    assert refusal(path) == "FILE is not a model written by calr. Give the model.pth of a finished run"
+    opened = open_model(path)
+    assert isinstance(opened, ForeignWeights)
+    assert (opened.arch, opened.pooling, opened.notes) == ("resnet18", "gem", {"epoch": 7})
+    with torch.no_grad():
+        assert torch.equal(load_encoder(path, "resnet18", "gem")(images), encoder(images))
+
+
+def test_a_model_of_ours_knows_its_network(encoder: Encoder, model: Path) -> None:
+    loaded = load_encoder(model, "resnet50", "avg")
+    assert (loaded.arch, loaded.pooling_name, loaded.training) == ("resnet18", "gem", False)
 
 
 def test_a_card_and_a_network_that_do_not_fit(encoder: Encoder, tmp_path: Path) -> None:

@@ -1,0 +1,235 @@
+"""Networks that other programs trained: recognised by names and shapes, and computing as they did there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from calr_cli.errors import CalrError
+from calr_cli.models.backbones import ARCHS
+from calr_cli.models.conventions import PROGRAMS, UNKNOWN, Convention, recognise
+from calr_cli.models.encoder import Encoder
+from calr_cli.models.non_local import NON_LOCAL, add_non_local, non_local_at_their_blocks
+from calr_cli.models.reading import state_dict_of
+
+KEYS_SHOWN = 8
+
+NOTES = ("epoch", "best_mAP", "rank1", "metric")
+"""What programs write beside the state dict and people look for."""
+
+PIXEL_STATISTICS = {"pixel_mean": [123.7, 116.3, 103.5], "pixel_std": [58.4, 57.1, 57.4]}
+"""ImageNet's, of pixels from 0 to 255: calr normalises with them, and fast-reid unless told otherwise."""
+
+RESNETS: dict[tuple[tuple[int, ...], bool, bool], str] = {
+    ((2, 2, 2, 2), False, False): "resnet18",
+    ((3, 4, 6, 3), False, False): "resnet34",
+    ((3, 4, 6, 3), True, False): "resnet50",
+    ((3, 4, 23, 3), True, False): "resnet101",
+    ((3, 8, 36, 3), True, False): "resnet152",
+    ((3, 4, 6, 3), True, True): "resnet_ibn50a",
+    ((3, 4, 23, 3), True, True): "resnet_ibn101a",
+}
+"""Blocks per stage, whether they have three convolutions, whether IBN-a -> architecture."""
+
+KNOWN = f"Known are {', '.join(ARCHS)}, by the names of {PROGRAMS}"
+"""What to say of a file that is not recognised."""
+
+
+@dataclass(frozen=True)
+class ForeignWeights:
+    """The tensors of a foreign file, by the names of `Encoder`.
+
+    Attributes:
+        path: The file.
+        convention: By which it was recognised.
+        arch: The architecture that has its layers.
+        tensors: Name in `Encoder` -> tensor.
+        unused: Keys of what plays no part in features, such as a classifier.
+        notes: What the file says of its training.
+    """
+
+    path: Path
+    convention: Convention
+    arch: str
+    tensors: Mapping[str, Tensor]
+    unused: tuple[str, ...]
+    notes: Mapping[str, float]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with ``prefix``."""
+        return {name: value for name, value in self.tensors.items() if name.startswith(prefix)}
+
+    @property
+    def non_local(self) -> list[str]:
+        """The blocks that a non-local block follows."""
+        return [name.removesuffix(NON_LOCAL) for name in self.tensors if name.endswith(NON_LOCAL)]
+
+    @property
+    def pooling(self) -> str | None:
+        """``gem`` where the file has its exponent, else ``avg``; None where it has a backbone only.
+
+        fast-reid's settings with non-local blocks all have GeM, some with a fixed exponent of 3.
+        """
+        if "pooling.p" in self.tensors or self.non_local:
+            return "gem"
+        return "avg" if self.part("neck.") else None
+
+
+def foreign_weights(content: Any, path: Path, error_class: type[CalrError]) -> ForeignWeights:
+    """Recognise what `safe_load` read from ``path``.
+
+    Raises:
+        CalrError: Of ``error_class``: no state dict, or none that calr recognises.
+    """
+    state = non_local_at_their_blocks(state_dict_of(content, path, error_class))
+    if (convention := recognise(state)) is None:
+        raise _unknown(path, state, error_class)
+    for key, usual in PIXEL_STATISTICS.items():
+        values = [round(value, 1) for value in state[key].flatten().tolist()] if key in state else usual
+        if values != usual:
+            raise error_class(f"{path} has {key} {values[:3]}, not ImageNet's, which calr takes")
+    named = {key: convention.name_of(key) for key in state}
+    tensors = {name: state[key] for key, name in named.items() if name is not None}
+    if (arch := _arch(tensors)) is None:
+        raise _unknown(path, state, error_class)
+    embedding = tensors.get("neck.0.weight")
+    if embedding is not None and embedding.ndim == 4:  # a 1 x 1 convolution in place of a linear layer
+        tensors["neck.0.weight"] = embedding.flatten(1)
+    for name, value in tensors.items():  # by the lengths of some of them the network is built
+        if (value.ndim == 0 or value.numel() == 0) and not name.endswith("num_batches_tracked"):
+            raise error_class(f"{path}: {convention.key_of(name)} has the shape {tuple(value.shape)}")
+    unused = tuple(key for key, name in named.items() if name is None)
+    notes = {key: content[key] for key in NOTES if isinstance(content.get(key), int | float)}
+    return ForeignWeights(path, convention, arch, tensors, unused, notes)
+
+
+def build_foreign(weights: ForeignWeights, arch: str, pooling: str, error_class: type[CalrError]) -> Encoder:
+    """The network of a foreign file, computing as it did there, on the CPU, in evaluation mode.
+
+    Args:
+        weights: See `foreign_weights`.
+        arch: One of ``ARCHS``.
+        pooling: ``gem`` or ``avg``; an exponent that the file has not is 3.
+        error_class: Of what is raised.
+
+    Raises:
+        CalrError: Of ``error_class``: the tensors are not those of ``arch``.
+    """
+    encoder = Encoder(arch, pooling)
+    convention = weights.convention
+    if not convention.first_relu:
+        encoder.backbone.add_module("relu", nn.Identity())
+    if arch != "mobilenet_v2":
+        encoder.backbone.add_module("maxpool", nn.MaxPool2d(**convention.max_pooling))
+        strided = "conv1" if arch in ("resnet18", "resnet34") else "conv2"
+        for layer in (f"layer4.0.{strided}", "layer4.0.downsample.0"):
+            stride = (convention.last_stride, convention.last_stride)
+            cast(nn.Conv2d, encoder.backbone.get_submodule(layer)).stride = stride
+    blocks = dict(encoder.named_modules())
+    for block in weights.non_local:
+        if block in blocks:
+            add_non_local(blocks[block], len(weights.tensors[block + NON_LOCAL]))
+    if "neck.0.weight" in weights.tensors:
+        dim = len(weights.tensors["neck.0.weight"])
+        linear = nn.Linear(encoder.feature_dim, dim, bias="neck.0.bias" in weights.tensors)
+        last = [nn.ReLU()] if convention.last_relu else []
+        encoder.add_module("neck", nn.Sequential(linear, nn.BatchNorm1d(dim), *last))
+        encoder.feature_dim = dim
+    elif not weights.part("neck."):
+        encoder.add_module("neck", nn.Identity())
+    if problems := differences(encoder, weights, ("backbone.", "pooling.", "neck.", UNKNOWN)):
+        raise error_class(problems, hint_for(arch, weights))
+    encoder.load_state_dict(dict(weights.tensors), strict=False)
+    return encoder.eval()
+
+
+def differences(encoder: Encoder, weights: ForeignWeights, parts: tuple[str, ...]) -> list[str]:
+    """One line for each way in which ``parts`` of ``weights`` are not those of the encoder.
+
+    An exponent of GeM may be missing or left over: that is how the pooling is overridden.
+    """
+    own = {name: value for name, value in encoder.state_dict().items() if name.startswith(parts)}
+    theirs = {name: value for name, value in weights.tensors.items() if name.startswith(parts)}
+    for tensors, others in ((own, theirs), (theirs, own)):
+        if "pooling.p" not in others:
+            tensors.pop("pooling.p", None)
+    # Files from before PyTorch 0.4.1 do not count batches; nothing here uses the count.
+    missing = [name for name in own if name not in theirs and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in theirs if name not in own]
+    key_of = weights.convention.key_of
+    misshapen = [
+        f"{key_of(name)} {tuple(theirs[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in theirs and theirs[name].shape != own[name].shape
+    ]
+    kinds = {
+        "missing keys": [key_of(name) for name in missing],
+        "unexpected keys": [key_of(name) for name in unexpected],
+        "keys of another shape": misshapen,
+    }
+    return [
+        f"{weights.path} does not fit {encoder.arch}: {kind} ({len(keys)}): {_shortened(keys)}"
+        for kind, keys in kinds.items()
+        if keys
+    ]
+
+
+def hint_for(arch: str, weights: ForeignWeights) -> str:
+    """What to do where ``weights`` do not fit ``arch``."""
+    if weights.arch == arch:
+        return "Choose the architecture of that file with -a, or another file"
+    return f"It looks like {weights.arch}: give -a {weights.arch}, or another file"
+
+
+def describe(weights: ForeignWeights, arch: str, pooling: str) -> str:
+    """One line: what was recognised, what is computed as in that program and what is not."""
+    convention = weights.convention
+    if "pooling.p" in weights.tensors:
+        own = f"GeM with p = {weights.tensors['pooling.p'][0]:.3g}"
+        pooled = own if pooling == "gem" else f"average pooling, not its own {own}"
+    else:
+        pooled = "GeM with p = 3" if pooling == "gem" else f"average pooling ({convention.no_exponent})"
+    if "neck.0.weight" in weights.tensors:
+        neck = f"an embedding of {len(weights.tensors['neck.0.weight'])} and its batch norm"
+    else:
+        neck = "batch norm neck" if weights.part("neck.") else "no neck"
+    more = [f"{len(weights.non_local)} non-local blocks"] if weights.non_local else []
+    lists = {
+        "computed as there": [*convention.differences, *more],
+        "mind": convention.remarks,
+        "not used": _grouped(weights.unused),
+        "the file says": [f"{key} {value:.4g}" for key, value in weights.notes.items()],
+    }
+    parts = [f"{arch} by the names of {convention.programs}, {pooled}, {neck}"]
+    parts += [f"{title}: {', '.join(items)}" for title, items in lists.items() if items]
+    return f"{weights.path} is " + "; ".join(parts)
+
+
+def _arch(tensors: Mapping[str, Tensor]) -> str | None:
+    if "backbone.features.0.0.weight" in tensors:
+        return "mobilenet_v2"
+    blocks = {tuple(name.split(".")[1:3]) for name in tensors if name.startswith("backbone.layer")}
+    counts = Counter(stage for stage, _ in blocks)
+    three = "backbone.layer1.0.conv3.weight" in tensors
+    ibn = "backbone.layer1.0.bn1.IN.weight" in tensors
+    return RESNETS.get((tuple(counts[f"layer{stage}"] for stage in range(1, 5)), three, ibn))
+
+
+def _unknown(path: Path, state: Mapping[str, Tensor], error_class: type[CalrError]) -> CalrError:
+    problem = f"{path} is no network that calr recognises; its keys: {_shortened(list(state))}"
+    return error_class(problem, KNOWN)
+
+
+def _grouped(keys: Sequence[str]) -> list[str]:
+    """``keys`` by their first word, each with its number of keys."""
+    return [f"{part} ({count})" for part, count in Counter(key.split(".")[0] for key in keys).items()]
+
+
+def _shortened(keys: Sequence[str]) -> str:
+    more = len(keys) - KEYS_SHOWN
+    return ", ".join(keys[:KEYS_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,103 @@
+"""Files of `torch.save`, read without ever executing what is in them."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calr_cli.errors import CalrError
+
+CONTAINERS = ("state_dict", "model")
+"""Keys under which programs keep the state dict, beside their epoch, figures and optimiser."""
+
+SAVE_HINT = "Write one with torch.save(model.state_dict(), FILE)"
+
+
+def safe_load(path: Path, error_class: type[CalrError]) -> Any:
+    """Read a file of `torch.save` that holds tensors and plain values; nothing in it is executed.
+
+    Besides what torch allows, numbers of numpy are read, as Python's: many programs keep their best mAP so.
+
+    Raises:
+        CalrError: Of ``error_class``: no such file, damaged or cut short, or other Python objects in it.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError as error:
+        raise error_class(f"no file {path}") from error
+    except IsADirectoryError as error:
+        raise error_class(f"{path} is a folder, not a file") from error
+    except OSError as error:
+        raise error_class(f"cannot read {path}: {error.strerror or error}") from error
+    with file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of some files before it refuses them
+        try:
+            with torch.serialization.safe_globals(ALLOWED):
+                return torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            problem = f"{path} holds more than tensors and plain values; nothing in it was executed"
+            raise error_class(problem) from error
+        except Exception as error:  # whatever a parser of arbitrary bytes may stumble over
+            raise error_class(f"{path} is not a torch file, or it is damaged or cut short") from error
+
+
+def state_dict_of(content: Any, path: Path, error_class: type[CalrError]) -> dict[str, Tensor]:
+    """The state dict in what `safe_load` read, plain or in one of ``CONTAINERS``, without ``module.``.
+
+    Raises:
+        CalrError: Of ``error_class``: there is none.
+    """
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in CONTAINERS if key in content), content)
+    if not isinstance(content, Mapping) or not content:
+        raise error_class(f"{path} holds no state dict", SAVE_HINT)
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise error_class(
+                f"{path} holds no plain state dict: its entry '{key}' is of type {kind}", SAVE_HINT
+            )
+    return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+class _NumberType:
+    """Takes the place of ``numpy.dtype`` while a file is read, so that no file calls into numpy itself."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.code = code
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.byte_order = state[1]
+
+
+def _number(kind: _NumberType, data: bytes) -> Any:
+    """Takes the place of numpy's maker of scalars."""
+    dtype = np.dtype(f"{kind.byte_order}{kind.code}")
+    if dtype.kind not in "biuf":
+        raise pickle.UnpicklingError(f"a numpy scalar of type {dtype}")
+    return np.frombuffer(data, dtype, count=1)[0].item()
+
+
+def _number_of_numpy_1(kind: _NumberType, data: bytes) -> Any:
+    return _number(kind, data)
+
+
+def _stand_in(made: Any, module: str, name: str) -> Any:
+    """``made``, found by torch where a file asks for ``module.name``."""
+    made.__module__, made.__name__, made.__qualname__ = module, name, name
+    return made
+
+
+ALLOWED = [
+    _stand_in(_NumberType, "numpy", "dtype"),
+    _stand_in(_number, "numpy._core.multiarray", "scalar"),
+    _stand_in(_number_of_numpy_1, "numpy.core.multiarray", "scalar"),
+]
+"""All that a file may name beyond torch's own list of tensors and containers."""
