@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from calr_cli.config.schema import Settings
-from calr_cli.data.local_labels import read_local_labels
+from calr_cli.data.local_labels import read_local_labels, write_local_labels
 from calr_cli.data.prepared import load_dataset
 from calr_cli.events import Reporter
 from calr_cli.pipelines.build import build_encoder, ready
@@ -66,6 +66,7 @@ def run_demo(
     reporter.stage("CALR, stage 2: refined global labels")
     inter = new_run("inter", "inter", settings)
     local_labels = read_local_labels(intra.local_labels, dataset.train)
+    write_local_labels(inter.local_labels, dataset.train, local_labels)
     train_inter(settings, dataset, local_labels, inter, device, reporter)
     rows.append(row("CALR", inter))
     return {

@@ -1,0 +1,53 @@
+"""``calr report``: runs as a page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calr_cli.cli import options
+from calr_cli.cli.console import print_json, print_paths, reporter_for
+from calr_cli.cli.start import devices_of
+from calr_cli.errors import ConfigError
+
+
+def report(
+    context: typer.Context,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="run folders, finished or not; the others are compared with the first"
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="FILE",
+            help="the page to write; default: report.html in the run folder, of several runs in this folder",
+            rich_help_panel="Where",
+        ),
+    ] = None,
+    gpus: options.Gpus = None,
+    device: options.Device = None,
+    root: options.Root = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write one HTML file that shows runs: curves, ranked lists, clusters, a map of features, differences."""
+    from calr_cli.report.page import write_report
+    from calr_cli.report.record import read_runs
+
+    reporter = reporter_for(quiet)
+    records = read_runs(runs)
+    target = output or (records[0].folder.path if len(records) == 1 else Path()) / "report.html"
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder", "Give --output the name of a file")
+    where = devices_of({**context.params, "processes": None}, reporter)[0]
+    result = write_report(records, target, where, root, reporter)
+    if json:
+        print_json(result)
+    else:
+        print_paths({"report": target})

@@ -1,0 +1,115 @@
+"""Which clusters to look at, and what of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from calr_cli.types import OUTLIER, ImageSet, IntArray
+
+MEMBERS, DISCARDED = 11, 12
+"""Images shown of a cluster, and of those that refinement threw out of it."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """An image of a cluster.
+
+    Attributes:
+        image: Its position in the training split.
+        camid: Its camera.
+        agrees: Whether it is of the pivot's identity; None where that is not known.
+    """
+
+    image: int
+    camid: int
+    agrees: bool | None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster as it is shown.
+
+    Attributes:
+        label: Its number.
+        pivot: Its pivot, None for a cluster without one.
+        members: Some of the other images that it keeps.
+        discarded: Some of those that refinement threw out.
+        num_members: All that it keeps, the pivot counted.
+        num_discarded: All that were thrown out.
+        num_cameras: Of the images that it keeps.
+        purity: Share of its commonest identity among them, None where identities are not known.
+    """
+
+    label: int
+    pivot: Member | None
+    members: list[Member]
+    discarded: list[Member]
+    num_members: int
+    num_discarded: int
+    num_cameras: int
+    purity: float | None
+
+
+def choose_clusters(
+    global_labels: IntArray, refined_labels: IntArray, pivots: IntArray, images: ImageSet, count: int
+) -> list[Cluster]:
+    """Those that refinement threw most out of, then the largest.
+
+    Args:
+        global_labels: (N,) before refinement.
+        refined_labels: (N,) after it.
+        pivots: (K,) position of each cluster's pivot, -1 for none.
+        images: The N training images.
+        count: Of clusters to show, half of each kind.
+    """
+    sizes, lost = (
+        np.bincount(global_labels[chosen], minlength=len(pivots))
+        for chosen in (refined_labels != OUTLIER, (global_labels != OUTLIER) & (refined_labels == OUTLIER))
+    )
+    by_loss = [int(label) for label in np.argsort(-lost, kind="stable")[: count // 2] if lost[label]]
+    by_size = [int(label) for label in np.argsort(-sizes, kind="stable") if label not in by_loss]
+    return [
+        _cluster(label, global_labels, refined_labels, int(pivots[label]), images)
+        for label in (*by_loss, *by_size[: count - len(by_loss)])
+    ]
+
+
+def _cluster(
+    label: int, global_labels: IntArray, refined_labels: IntArray, pivot: int, images: ImageSet
+) -> Cluster:
+    kept = np.flatnonzero(refined_labels == label)
+    discarded = np.flatnonzero((global_labels == label) & (refined_labels == OUTLIER))
+    identity = images.pids[pivot] if pivot >= 0 and images.has_identities else None
+
+    def member(image: int) -> Member:
+        agrees = None if identity is None else bool(images.pids[image] == identity)
+        return Member(int(image), int(images.camids[image]), agrees)
+
+    others = kept[kept != pivot]
+    return Cluster(
+        label,
+        member(pivot) if pivot >= 0 else None,
+        [member(image) for image in _spread(others, images.camids, MEMBERS)],
+        [member(image) for image in discarded[:DISCARDED]],
+        len(kept),
+        len(discarded),
+        len(np.unique(images.camids[kept])),
+        _purity(images.pids[kept]) if images.has_identities else None,
+    )
+
+
+def _spread(images: IntArray, camids: IntArray, count: int) -> IntArray:
+    """At most ``count`` of the images, from all cameras in turn, then in the cameras' order."""
+    turn = np.zeros(len(images), np.int64)
+    for camid in np.unique(camids[images]):
+        mine = np.flatnonzero(camids[images] == camid)
+        turn[mine] = np.arange(len(mine))
+    chosen = images[np.argsort(turn, kind="stable")[:count]]
+    ordered: IntArray = chosen[np.argsort(camids[chosen], kind="stable")]
+    return ordered
+
+
+def _purity(pids: IntArray) -> float:
+    return float(np.unique(pids, return_counts=True)[1].max() / len(pids))

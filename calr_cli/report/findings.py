@@ -1,0 +1,145 @@
+"""What there is to see of a run with its model and its images at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from calr_cli.data.local_labels import read_local_labels
+from calr_cli.data.prepared import load_dataset
+from calr_cli.errors import DataError
+from calr_cli.events import Reporter
+from calr_cli.models.encoder import Encoder
+from calr_cli.pipelines.build import build_extractor, build_pixels, ready
+from calr_cli.pipelines.evaluate import require_test_set
+from calr_cli.pipelines.labels import EpochLabels, label_counts, label_epoch, refinement_quality
+from calr_cli.report.missing import Missing, or_missing
+from calr_cli.report.projection import FeatureMap, feature_map
+from calr_cli.report.record import RunRecord
+from calr_cli.report.retrieval import Retrieval, look_at_retrieval
+from calr_cli.training.checkpoint import ModelCard, load_model
+from calr_cli.training.reproducibility import keyed_rng
+from calr_cli.types import Dataset, FloatArray, ImageSet
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of the training images as the model makes them now.
+
+    Attributes:
+        epoch: The labels of this epoch.
+        counts: Clusters, outliers, discarded images, clusters without a pivot.
+        quality: Against identities, before and after refinement; None where they are not known.
+    """
+
+    epoch: EpochLabels
+    counts: dict[str, int]
+    quality: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Of one run: each part, or why it is missing.
+
+    Attributes:
+        dataset: Its images.
+        model: Which model was looked at, in words.
+        retrieval: On query and gallery.
+        labels: Of the training images.
+        map: Of the training images' features.
+    """
+
+    dataset: Dataset | Missing
+    model: str | Missing
+    retrieval: Retrieval | Missing
+    labels: Labels | Missing
+    map: FeatureMap | Missing
+
+
+def examine(
+    run: RunRecord, device: torch.device, root: Path | None, map_points: int, reporter: Reporter
+) -> Findings:
+    """Load the run's model and images and look at all there is; what cannot be had says why.
+
+    Args:
+        run: What its folder says.
+        device: Where the network works.
+        root: Data root in place of the remembered one.
+        map_points: Images on the map at most.
+        reporter: Told what happens.
+    """
+    dataset = or_missing(lambda: load_dataset(run.settings.data.dataset, root, reporter), reporter)
+    if run.stage == "intra":
+        none = Missing("Stage 1 trains a network for each camera, which knows nothing of the others.")
+        return Findings(dataset, none, none, none, none)
+    path = run.model
+    if path is None:
+        none = Missing("There is no model yet: no epoch has ended.")
+        return Findings(dataset, none, none, none, none)
+    if isinstance(dataset, Missing):
+        return Findings(dataset, path.name, dataset, dataset, dataset)
+    images = dataset
+    loaded = or_missing(lambda: _load(run, path, device), reporter)
+    if isinstance(loaded, Missing):
+        return Findings(dataset, loaded, loaded, loaded, loaded)
+    encoder, card = loaded
+    model = f"{path.name}, after {card.epoch} epochs"
+    retrieval = or_missing(lambda: _retrieval(run, encoder, images, device, reporter))
+    features = or_missing(lambda: _extract(run, encoder, images.train, "training images", reporter), reporter)
+    if isinstance(features, Missing):
+        return Findings(dataset, model, retrieval, features, features)
+    rows = features
+    labels = or_missing(lambda: _labels(run, rows, images.train, card.epoch, device, reporter), reporter)
+    rng = keyed_rng(run.settings.seed, "report", "map")
+    with reporter.progress("map", 0):
+        drawn = or_missing(lambda: feature_map(rows, map_points, rng), reporter)
+    return Findings(dataset, model, retrieval, labels, drawn)
+
+
+def _load(run: RunRecord, path: Path, device: torch.device) -> tuple[Encoder, ModelCard]:
+    network, card = load_model(path)
+    return ready(run.settings, network, device), card
+
+
+def _extract(
+    run: RunRecord, encoder: Encoder, images: ImageSet, title: str, reporter: Reporter
+) -> FloatArray:
+    pixels = build_pixels(run.settings, images, reporter)
+    features: FloatArray = build_extractor(run.settings, reporter)(encoder, pixels, title=title)
+    if not np.isfinite(features).all():
+        raise DataError("The model's features are not all finite numbers")
+    return features
+
+
+def _retrieval(
+    run: RunRecord, encoder: Encoder, dataset: Dataset, device: torch.device, reporter: Reporter
+) -> Retrieval:
+    require_test_set(dataset)
+    q_features = _extract(run, encoder, dataset.query, "query", reporter)
+    g_features = _extract(run, encoder, dataset.gallery, "gallery", reporter)
+    with reporter.progress("ranking", 0):
+        return look_at_retrieval(q_features, g_features, dataset, device)
+
+
+def _labels(
+    run: RunRecord,
+    features: FloatArray,
+    images: ImageSet,
+    epoch: int,
+    device: torch.device,
+    reporter: Reporter,
+) -> Labels:
+    """A run keeps no labels of its epochs: its model makes them anew."""
+    local_labels = None
+    if run.settings.inter.refinement.enabled:
+        local_labels = read_local_labels(run.folder.local_labels, images)
+    with reporter.progress("clustering and refinement", 0):
+        labels = label_epoch(run.settings, features, images.camids, local_labels, epoch, device, reporter)
+    quality = (
+        refinement_quality(labels, images.pids) if images.has_identities and len(labels.pivots) else None
+    )
+    return Labels(labels, label_counts(labels), quality)

@@ -1,0 +1,119 @@
+"""The page: everything in one file, which needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from calr_cli import __version__
+from calr_cli.events import Reporter
+from calr_cli.files import atomic_write
+from calr_cli.report.comparison import differing_settings, side_by_side
+from calr_cli.report.curves import compared_panels, value_at
+from calr_cli.report.findings import examine
+from calr_cli.report.missing import Missing
+from calr_cli.report.record import RunRecord
+from calr_cli.report.views import changes, detail_for, view_of
+
+SECTIONS = (
+    ("summary", "Summary"),
+    ("curves", "Curves"),
+    ("ranked", "Ranked lists"),
+    ("clusters", "Clusters"),
+    ("map", "Map of features"),
+    ("cameras", "From camera to camera"),
+    ("pairs", "Similarities"),
+)
+"""Of each run: key and title."""
+
+COLUMNS = (
+    ("loss", "%.3f"),
+    ("monitoring.mAP", "%.1f"),
+    ("clusters", "%d"),
+    ("outliers", "%d"),
+    ("discarded", "%d"),
+    *(
+        (f"quality.clustered.{when}.pair_{figure}", "%.3f")
+        for figure in ("precision", "recall", "f")
+        for when in ("before", "after")
+    ),
+)
+"""Of the table of epochs: where a row has the value, and how it is written."""
+
+
+def write_report(
+    runs: Sequence[RunRecord], output: Path, device: torch.device, root: Path | None, reporter: Reporter
+) -> dict[str, Any]:
+    """Look at the runs and write the page.
+
+    Args:
+        runs: From `record.read_runs`; the others are compared with the first.
+        output: File to write.
+        device: Where the networks work.
+        root: Data root in place of the remembered one.
+        reporter: Told what happens.
+
+    Returns:
+        ``report``: the file; ``bytes``: its size; ``runs``: figures of each, and what is missing and why.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    detail = detail_for(len(runs))
+    views = []
+    for number, run in enumerate(runs):
+        reporter.stage(f"{run.name}: {run.status}")
+        findings = examine(run, device, root, detail.points, reporter)
+        views.append(view_of(f"run{number}", run, findings, detail))
+    page = render(
+        {
+            "version": __version__,
+            "made": datetime.now().astimezone(),
+            "views": views,
+            "sections": SECTIONS,
+            "columns": COLUMNS,
+            "value_at": value_at,
+            "table": side_by_side([view.figures for view in views]),
+            "differing": differing_settings(runs) if len(runs) > 1 else [],
+            "panels_of_all": compared_panels(runs, "compared") if len(runs) > 1 else [],
+            "changes": changes(views, min(2, detail.queries)),
+        }
+    )
+    content = page.encode("utf-8", "backslashreplace")  # file names need not be text
+    with atomic_write(output) as temporary:
+        temporary.write_bytes(content)
+    return {
+        "report": str(output),
+        "bytes": len(content),
+        "runs": [
+            {
+                "run": str(view.run.folder.path),
+                "status": view.run.status,
+                **{figure.name: figure.value for figure in view.figures},
+                "missing": {
+                    name: part.reason
+                    for name in ("ranked", "clusters", "maps", "camera_map", "pairs")
+                    if isinstance(part := getattr(view, name), Missing)
+                },
+            }
+            for view in views
+        ],
+    }
+
+
+def render(content: Mapping[str, Any]) -> str:
+    """The page's HTML; whatever comes from files is escaped."""
+    environment = Environment(
+        loader=PackageLoader("calr_cli.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["missing"] = lambda value: isinstance(value, Missing)
+    return environment.get_template("report.html").render(content)
