@@ -15,12 +15,17 @@ import typer
 
 from calr_cli import __version__
 from calr_cli.allocation import keep_freed_memory
+from calr_cli.cli.compare import compare
 from calr_cli.cli.demo import demo
+from calr_cli.cli.embed import embed
 from calr_cli.cli.evaluate import evaluate
 from calr_cli.cli.fetch_pretrained import fetch_pretrained
+from calr_cli.cli.labels import diff_labels, import_labels, score_labels
 from calr_cli.cli.prepare_data import prepare_data
 from calr_cli.cli.presets import list_presets, show_preset
 from calr_cli.cli.ranks import is_main
+from calr_cli.cli.report import report
+from calr_cli.cli.search import search
 from calr_cli.cli.train import train
 from calr_cli.cli.train_inter import train_inter
 from calr_cli.cli.train_intra import train_intra
@@ -76,6 +81,9 @@ def show_version(asked: bool) -> None:
 
 
 app = typer.Typer(name="calr", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+labels = typer.Typer(
+    no_args_is_help=True, help="Local labels: take them over from elsewhere, measure and compare them."
+)
 presets = typer.Typer(no_args_is_help=True, help="List and show the settings that come with the datasets.")
 
 
@@ -94,7 +102,15 @@ app.command("train-intra")(guarded(train_intra))
 app.command("train-inter")(guarded(train_inter))
 app.command("train")(guarded(train))
 app.command("evaluate")(guarded(evaluate))
+app.command("embed")(guarded(embed))
+app.command("search")(guarded(search))
+app.command("compare")(guarded(compare))
 app.command("demo")(guarded(demo))
+app.command("report")(guarded(report))
+app.add_typer(labels, name="labels")
+labels.command("import")(guarded(import_labels))
+labels.command("score")(guarded(score_labels))
+labels.command("diff")(guarded(diff_labels))
 app.add_typer(presets, name="presets")
 presets.command("list")(guarded(list_presets))
 presets.command("show")(guarded(show_preset))

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from calr_cli.cli import options
-from calr_cli.cli.console import print_json, print_table, reporter_for
+from calr_cli.cli.console import print_json, print_paths, print_table, print_text, reporter_for
+from calr_cli.cli.ranks import on_main
 from calr_cli.cli.start import devices_of, resolved_settings, show_config
+from calr_cli.cli.trained import FROM_MODEL, refuse_other_network
 from calr_cli.errors import CheckpointError, ConfigError
 from calr_cli.events import Reporter
 
 if TYPE_CHECKING:
     from calr_cli.config.loading import ResolvedSettings
-
-FROM_MODEL = ("arch", "pooling", "height", "width")
-"""What a model file says by itself."""
+    from calr_cli.models.foreign import ForeignWeights
 
 MEASURES = ("mAP", "Rank-1", "Rank-5", "Rank-10")
 
@@ -30,10 +31,19 @@ def evaluate(
         typer.Option(
             "--resume",
             metavar="FILE",
-            help="model file; a bare name is looked for in the newest finished run too",
+            help="model file, of calr or of another program; a bare name is looked for in the newest "
+            "finished run too",
         ),
     ] = None,
     rerank: options.Rerank = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="learn what its similarities mean, and keep that in the model file for search and compare; "
+            "from identities, or label-free from clusters where there are none",
+        ),
+    ] = False,
     dataset: options.Dataset = None,
     arch: options.Arch = None,
     batch_size: options.ExtractionBatchSize = None,
@@ -62,10 +72,12 @@ def evaluate(
         )
     if resume is not None and pretrained is not None:
         raise ConfigError("--resume and --pretrained contradict each other", "Give one of them")
+    if calibrate and resume is None:
+        raise ConfigError("--calibrate is for a trained model, which keeps the result", "Give --resume FILE")
     if resume is not None:
         file, resolved = find_trained(resume, context.params, reporter)
     else:
-        file, resolved = None, resolved_settings(context.params, "evaluation")
+        file, resolved = None, settings_of_start(str(pretrained), context.params)
     if print_config:
         show_config(resolved, json)
         return
@@ -74,6 +86,8 @@ def evaluate(
     from calr_cli.pipelines.build import check_start
     from calr_cli.pipelines.processes import run_evaluation
 
+    if calibrate and file is not None:
+        on_main(lambda: require_own(file))
     settings = resolved.settings
     devices = devices_of(context.params, reporter)
     images = load_dataset(settings.data.dataset, root, reporter)
@@ -82,39 +96,92 @@ def evaluate(
     logs = calr_home() / "logs" / "evaluate"
     result = {
         "model": model,
-        **run_evaluation(settings, file, images, rerank, devices, logs, reporter),
+        **run_evaluation(settings, file, images, rerank, devices, logs, reporter, calibrate),
     }
+    if calibrate and file is not None:
+        on_main(lambda: keep_calibration(file, result["calibration"]))
     if json:
         print_json(result)
-    else:
+        return
+    if "mAP" in result:
         show_metrics(result)
+    if calibrate:
+        show_calibration(result["calibration"])
+        reporter.note(f"kept in {file}; next: calr compare --resume {file} A B, or calr search")
 
 
 def find_trained(name: str, params: Mapping[str, Any], reporter: Reporter) -> tuple[Path, ResolvedSettings]:
     """A model file, and settings that agree with both the file and the flags.
 
     Raises:
-        CheckpointError: No such file, not a model, or a flag that contradicts it.
+        CheckpointError: No such file, no network that calr recognises, or a flag that contradicts it.
         ConfigError: A wrong setting or dataset.
     """
     from calr_cli.data.names import resolve_dataset_name
+    from calr_cli.models.foreign import ForeignWeights
     from calr_cli.pipelines.run_dir import find_model
-    from calr_cli.training.checkpoint import load_model
+    from calr_cli.training.checkpoint import open_model
 
     dataset = resolve_dataset_name(params["dataset"]) if params["dataset"] is not None else None
     path = find_model(name, dataset)
     if str(path) != name:
         reporter.note(f"{name} is not here: taking {path}")
-    card = load_model(path)[1]
-    if differing := [
-        f"{path} has {name} {getattr(card, name)}, not {params[name]}"
-        for name in FROM_MODEL
-        if params[name] not in (None, str(getattr(card, name)))
-    ]:
-        raise CheckpointError(differing, "Leave these flags out: the model knows them")
+    opened = open_model(path)
+    if isinstance(opened, ForeignWeights):
+        return path, settings_of_foreign(opened, params, reporter)
+    card = opened[1]
+    refuse_other_network(path, card, params)
     known = {options.SETTING_FLAGS[name][0]: (str(path), getattr(card, name)) for name in FROM_MODEL}
     params = {**params, "dataset": dataset or card.dataset}
     return path, resolved_settings(params, "evaluation", known)
+
+
+def settings_of_foreign(
+    weights: ForeignWeights, params: Mapping[str, Any], reporter: Reporter
+) -> ResolvedSettings:
+    """Settings that agree with a file of another program, but for what the user decides; says which.
+
+    Raises:
+        ConfigError: A wrong setting, or no dataset: the file does not know it.
+    """
+    from calr_cli.models.foreign import describe
+
+    resolved = with_recognised(weights.path, weights.arch, weights.pooling or "avg", params)
+    settings = resolved.settings
+    described = describe(weights, settings.model.arch, settings.model.pooling)
+    size = f"{settings.data.height} x {settings.data.width}"
+    reporter.note(f"{described}; input {size} (--height, --width), which the file does not say")
+    return resolved
+
+
+def settings_of_start(source: str, params: Mapping[str, Any]) -> ResolvedSettings:
+    """Settings with the network of the weights in ``source``, where that is a file.
+
+    Raises:
+        ConfigError: A wrong setting, or no dataset.
+        WeightsError: A file without a network that calr recognises.
+    """
+    path = Path(source).expanduser()
+    if source in ("imagenet", "none") or not path.exists():  # what is not there is told with the others
+        return resolved_settings(params, "evaluation")
+    from calr_cli.models.pretrained import read_weights
+
+    weights = read_weights(path)
+    return with_recognised(path, weights.arch, weights.pooling, params)
+
+
+def with_recognised(
+    path: Path, arch: str, pooling: str | None, params: Mapping[str, Any]
+) -> ResolvedSettings:
+    """Settings with what was recognised in a file, where it was and the user decided nothing else."""
+    resolved = resolved_settings(params, "evaluation")
+    recognised = {"model.arch": arch, "model.pooling": pooling}
+    known = {
+        key: (str(path), value)
+        for key, value in recognised.items()
+        if value is not None and resolved.origins[key].startswith(("default", "preset "))
+    }
+    return resolved_settings(params, "evaluation", known)
 
 
 def show_metrics(result: Mapping[str, Any]) -> None:
@@ -125,3 +192,51 @@ def show_metrics(result: Mapping[str, Any]) -> None:
         ["dataset", *MEASURES, "queries", "gallery"],
         [[title, *(f"{result[key]:.1f}" for key in MEASURES), *counts]],
     )
+
+
+def require_own(file: Path) -> None:
+    """Nothing, if a calibration can be kept in the file.
+
+    Raises:
+        CheckpointError: Another program wrote it.
+    """
+    from calr_cli.models.foreign import ForeignWeights
+    from calr_cli.training.checkpoint import open_model
+
+    if isinstance(open_model(file), ForeignWeights):
+        raise CheckpointError(
+            f"{file} was written by another program: calr keeps no calibration in it",
+            "Leave --calibrate out: search and compare give similarities",
+        )
+
+
+def keep_calibration(file: Path, calibration: Mapping[str, Any]) -> None:
+    """Write the model file again, with its calibration.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    from calr_cli.training.checkpoint import load_model, save_model
+
+    encoder, card = load_model(file)
+    save_model(file, encoder, replace(card, calibration=calibration))
+
+
+def show_calibration(values: Mapping[str, Any]) -> None:
+    """What it was learnt from, the threshold, and predicted against observed shares of held-out pairs."""
+    from calr_cli.evaluation.calibration import EVEN_ODDS, Calibration
+
+    calibration = Calibration.from_dict(values)
+    fitted = calibration.reliability
+    print_paths(
+        {
+            "calibrated": calibration.origin,
+            "pairs": f"{calibration.same_pairs:,} same, {calibration.different_pairs:,} different",
+            "threshold": f"{calibration.similarity_at(EVEN_ODDS):.3f} at even odds",
+            "expected calibration error": f"{fitted.error:.3f}",
+        }
+    )
+    columns = zip(fitted.predicted, fitted.observed, fitted.weight, strict=True)
+    rows = [[f"{100 * value:.1f}" for value in row] for row in columns]
+    print_text("")
+    print_table(["predicted %", "observed %", "of the pairs %"], rows, numbers_from=0)

@@ -25,6 +25,7 @@ SETTING_FLAGS: dict[str, tuple[str, str]] = {
     "seed": ("seed", "--seed"),
     "deterministic": ("deterministic", "--deterministic"),
     "oracle": ("inter.selection.oracle", "--oracle"),
+    "memory_limit": ("memory_limit_gb", "--memory-limit"),
     "batch_size": ("{stage}.batch_size", "-b/--batch-size"),
     "num_instances": ("{stage}.num_instances", "--num-instances"),
     "epochs": ("{stage}.epochs", "--epochs"),
@@ -83,6 +84,7 @@ BatchSize = Annotated[str | None, setting("inter.batch_size", "-b", "--batch-siz
 ExtractionBatchSize = Annotated[
     str | None, setting("evaluation.batch_size", "-b", "--batch-size", metavar="N")
 ]
+MemoryLimit = Annotated[str | None, setting("memory_limit_gb", "--memory-limit", metavar="GB")]
 NumInstances = Annotated[str | None, setting("inter.num_instances", "--num-instances", metavar="N")]
 Epochs = Annotated[str | None, setting("inter.epochs", "--epochs", metavar="N")]
 Iters = Annotated[str | None, setting("inter.iters", "--iters", metavar="N")]
@@ -196,8 +198,8 @@ LocalLabels = Annotated[
     Path | None,
     typer.Option(
         "--local-labels",
-        metavar="FILE",
-        help="local_labels.csv of stage 1; default: the newest of the dataset",
+        metavar="PATH",
+        help="local_labels.csv, or a folder of cam<k>/pseudo_label.npy; default: the newest of the dataset",
         rich_help_panel="Where",
     ),
 ]

@@ -16,6 +16,7 @@ from calr_cli.evaluation.retrieval import retrieval_metrics
 from calr_cli.events import Reporter
 from calr_cli.models.encoder import Encoder
 from calr_cli.pipelines.build import build_extractor, build_pixels
+from calr_cli.pipelines.calibration import calibrate
 from calr_cli.pipelines.estimates import block_bytes, memory_limit, tell_estimate
 from calr_cli.types import Dataset, FloatArray
 
@@ -46,6 +47,7 @@ def evaluate(
     rerank: bool,
     reporter: Reporter,
     pixels: tuple[PixelSource, PixelSource] | None = None,
+    with_calibration: bool = False,
 ) -> dict[str, Any]:
     """Retrieval metrics of the encoder: mAP, mINP and Rank-1, -5, -10, in percent; the same on all ranks.
 
@@ -56,6 +58,7 @@ def evaluate(
         rerank: Whether to re-rank.
         reporter: Told what happens.
         pixels: Of query and gallery, where they are open already.
+        with_calibration: Whether to add what the similarities mean, as ``calibration``.
 
     Raises:
         DataError: No query or gallery, identities that are not known, no query with a match, or an
@@ -70,9 +73,14 @@ def evaluate(
     q_features = extract(encoder, q_pixels, title="query")
     g_features = extract(encoder, g_pixels, title="gallery")
     device = next(encoder.parameters()).device
-    return collectives.made_by_main(
-        lambda: _measure(settings, q_features, g_features, dataset, rerank, device, reporter)
-    )
+
+    def measure() -> dict[str, Any]:
+        metrics = _measure(settings, q_features, g_features, dataset, rerank, device, reporter)
+        if with_calibration:
+            metrics["calibration"] = calibrate(q_features, g_features, dataset).to_dict()
+        return metrics
+
+    return collectives.made_by_main(measure)
 
 
 def _measure(

@@ -14,12 +14,13 @@ from calr_cli.distributed.launch import launch
 from calr_cli.errors import MemoryLimitError
 from calr_cli.events import Reporter
 from calr_cli.pipelines.build import build_encoder, ready
+from calr_cli.pipelines.calibration import calibrate_by_clusters
 from calr_cli.pipelines.devices import make_deterministic
 from calr_cli.pipelines.evaluate import evaluate
 from calr_cli.pipelines.inter import train_inter
 from calr_cli.pipelines.intra import train_intra
 from calr_cli.pipelines.run_dir import RunFolder
-from calr_cli.training.checkpoint import load_model
+from calr_cli.training.checkpoint import load_encoder
 from calr_cli.types import Dataset, IntArray
 
 
@@ -60,13 +61,16 @@ def run_evaluation(
     devices: Sequence[torch.device],
     logs: Path,
     reporter: Reporter,
+    with_calibration: bool = False,
 ) -> dict[str, Any]:
     """Retrieval metrics of a model file, or of an untrained network (None), on ``devices``; see `evaluate`.
+
+    With calibration a dataset without identities is no error: there is a calibration by clusters alone then.
 
     Raises:
         CalrError: What `evaluate` raises, a GPU that is full, or a process that ended.
     """
-    work = (settings, model, dataset, rerank)
+    work = (settings, model, dataset, rerank, with_calibration)
     return launch(_evaluation, work, devices=devices, reporter=reporter, logs=logs)
 
 
@@ -96,13 +100,18 @@ def _evaluation(
     model: Path | None,
     dataset: Dataset,
     rerank: bool,
+    with_calibration: bool,
 ) -> dict[str, Any]:
     with _prepared(settings, device):
         if model is None:
             encoder = build_encoder(settings, "inter", device)
         else:
-            encoder = ready(settings, load_model(model)[0], device)
-        return evaluate(settings, encoder, dataset, rerank, reporter)
+            network = load_encoder(model, settings.model.arch, settings.model.pooling)
+            encoder = ready(settings, network, device)
+        if with_calibration and not (dataset.query.has_identities and dataset.gallery.has_identities):
+            calibration = calibrate_by_clusters(settings, encoder, dataset, reporter)
+            return {"dataset": dataset.name, "calibration": calibration.to_dict()}
+        return evaluate(settings, encoder, dataset, rerank, reporter, with_calibration=with_calibration)
 
 
 @contextmanager

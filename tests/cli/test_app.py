@@ -15,7 +15,10 @@ from calr_cli.cli.app import guarded
 from calr_cli.errors import ConfigError
 from tests.cli.conftest import Calr
 
-COMMANDS = ("prepare-data", "fetch-pretrained", "train-intra", "train-inter", "train", "evaluate", "demo")
+COMMANDS = (
+    *("prepare-data", "fetch-pretrained", "train-intra", "train-inter", "train", "evaluate", "demo"),
+    "report",
+)
 
 
 def raises(error: BaseException) -> Callable[[], None]:
@@ -38,9 +41,11 @@ def test_no_help_imports_torch() -> None:
         "for words in sys.argv[1:]:\n"
         "    result = CliRunner().invoke(app, [*words.split(), '--help'])\n"
         "    assert result.exit_code == 0 and 'Usage: calr' in result.stdout, words\n"
-        "print([name for name in ('torch', 'torchvision', 'sklearn', 'PIL') if name in sys.modules])"
+        "heavy = ('torch', 'torchvision', 'sklearn', 'PIL', 'matplotlib', 'jinja2')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
-    words = ["", *COMMANDS, "presets", "presets list", "presets show"]
+    labels = ["labels", "labels import", "labels score", "labels diff"]
+    words = ["", *COMMANDS, *labels, "presets", "presets list", "presets show"]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from calr_cli.config.schema import Settings
+from calr_cli.evaluation.calibration import Calibration
 from calr_cli.models.encoder import Encoder
-from calr_cli.training.checkpoint import ModelCard, save_model
+from calr_cli.pipelines import processes
+from calr_cli.training.checkpoint import ModelCard, load_model, save_model
 from tests.cli.conftest import Calr
+from tests.support.foreign import Network, cap, spcl
+from tests.support.made_up import write_image
 
 CARD = ModelCard("veri", "inter", 1, "resnet18", "avg", 32, 32)
 
@@ -96,9 +102,129 @@ def test_a_pickle_is_never_executed(calr: Calr, folder: Path, writer: str) -> No
     assert not trace.exists()
 
 
-def test_a_state_dict_of_others(calr: Calr, folder: Path) -> None:
+SIZE = ["--height", "64", "--width", "32"]
+
+
+@pytest.fixture
+def theirs(folder: Path) -> Path:
+    """A model of SpCL or ClusterContrast, with GeM."""
+    torch.save(spcl(Network("resnet18")).content, folder / "theirs.pth.tar")
+    return Path("theirs.pth.tar")
+
+
+def test_a_model_of_another_program(calr: Calr, veri: str, theirs: Path) -> None:
+    """Its network is recognised; its dataset and size, which it does not say, are the user's."""
+    answer = calr("evaluate", "--resume", theirs, "-d", veri, *SIZE, "--json")
+    assert answer.exit_code == 0
+    (line,) = (line for line in answer.stderr.splitlines() if "by the names of" in line)
+    assert line == (
+        f"{theirs} is resnet18 by the names of SpCL/ClusterContrast/CALR, GeM with p = 2.5, batch norm neck; "
+        "not used: classifier (1), domain_classifier (2); the file says: epoch 50, best_mAP 0.831; input "
+        "64 x 32 (--height, --width), which the file does not say"
+    )
+    assert answer.json["model"] == str(theirs)
+
+
+@pytest.mark.parametrize("option", ["--resume", "--pretrained"])
+@pytest.mark.parametrize(
+    "override", [["--pooling", "avg"], ["--set", "model.pooling=avg"], ["--config", "theirs.yaml"]]
+)
+def test_what_was_recognised_can_be_overridden(
+    calr: Calr, folder: Path, theirs: Path, option: str, override: list[str]
+) -> None:
+    (folder / "theirs.yaml").write_text("model: {pooling: avg}\n", encoding="utf-8")
+    shown = calr("evaluate", option, theirs, "-d", "veri", *override, "--print-config", "--json").json
+    assert (shown["settings"]["model"]["arch"], shown["origins"]["model.arch"]) == ("resnet18", str(theirs))
+    assert shown["settings"]["model"]["pooling"] == "avg"
+    assert shown["origins"]["model.pooling"].startswith(override[0])
+
+
+@pytest.mark.parametrize("option", ["--resume", "--pretrained"])
+def test_another_architecture_than_the_file_has(calr: Calr, veri: str, theirs: Path, option: str) -> None:
+    answer = calr("evaluate", option, theirs, "-d", veri, "-a", "resnet34", "--device", "cpu")
+    assert (answer.exit_code, len(answer.errors)) == (1, 1)
+    assert answer.errors[0].startswith(f"error: {theirs} does not fit resnet34: missing keys (80): base.4.2.")
+    assert answer.errors[0].endswith(". It looks like resnet18: give -a resnet18, or another file")
+
+
+@pytest.mark.parametrize("option", ["--resume", "--pretrained"])
+def test_a_foreign_file_does_not_know_its_dataset(calr: Calr, theirs: Path, option: str) -> None:
+    answer = calr("evaluate", option, theirs)
+    assert answer.errors[0].startswith("error: which dataset? None was given. Give -d NAME; ")
+
+
+@pytest.mark.parametrize(
+    ("option", "said", "layer"),
+    [
+        ("--resume", "; computed as there: no ReLU after the first batch norm", torch.nn.Identity),
+        ("--pretrained", "; not computed as there: no ReLU after the first batch norm", torch.nn.ReLU),
+    ],
+)
+def test_a_network_that_computes_otherwise(
+    calr: Calr, folder: Path, veri: str, option: str, said: str, layer: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a model CAP's network has no first ReLU; as a start of training it is calr's, which has one."""
+
+    def measured(settings: Settings, encoder: Encoder, *_: object, **__: object) -> dict[str, str]:
+        return {"layer": type(encoder.backbone.relu).__name__}
+
+    monkeypatch.setattr(processes, "evaluate", measured)
+    torch.save(cap(Network("resnet18")).content, folder / "cap.pth")
+    answer = calr("evaluate", option, "cap.pth", "-d", veri, "--json", "--device", "cpu")
+    assert said in answer.stderr
+    assert answer.json["layer"] == layer.__name__
+
+
+@pytest.mark.parametrize("option", ["--resume", "--pretrained"])
+def test_what_is_not_recognised(calr: Calr, folder: Path, option: str) -> None:
     torch.save({"state_dict": {"x": torch.zeros(1)}}, folder / "theirs.pth")
-    answer = calr("evaluate", "--resume", "theirs.pth")
+    answer = calr("evaluate", option, "theirs.pth", "-d", "veri")
+    (line,) = answer.errors
+    assert line.startswith("error: theirs.pth is no network that calr recognises; its keys: x. Known are ")
+
+
+def test_calibration_is_kept_in_the_model(calr: Calr, veri: str, model: Path) -> None:
+    before = calr("evaluate", "--resume", model, "--json").json
+    answer = calr("evaluate", "--resume", model, "--calibrate", "--json")
+    assert answer.exit_code == 0
+    figures = answer.json
+    calibration = Calibration.from_dict(figures.pop("calibration"))
+    assert figures == before
+    assert (calibration.source, calibration.dataset, calibration.same_pairs) == ("identities", "veri", 36)
+    _, card = load_model(model)
+    assert Calibration.from_dict(card.calibration or {}) == calibration
+    assert replace(card, calibration=None) == CARD
+    shown = calr("evaluate", "--resume", model, "--calibrate").stdout.split("\n\n")
+    assert shown[0].split()[:2] == ["dataset", "mAP"]
+    assert f"{calibration.similarity_at(0.5):.3f} at even odds" in shown[1]
+    assert f"expected calibration error  {calibration.reliability.error:.3f}" in shown[1]
+    assert shown[2].splitlines()[0].split() == ["predicted", "%", "observed", "%", "of", "the", "pairs", "%"]
+
+
+def test_calibration_without_identities_says_so(calr: Calr, folder: Path, model: Path) -> None:
+    """Clusters of the training images stand in; there are no metrics then."""
+    for pid in range(8):
+        for n in range(6):
+            image = folder / "street" / f"cam{n % 3}" / f"{pid}-{n}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            write_image(image, pid, seed=n)
+    calr("prepare-data", "--images", "street", "--pattern", "cam(?P<camid>[0-9])", "--quiet")
+    clusters = ["--set", "inter.clustering.k=4", "--set", "inter.clustering.min_similarity=0.9"]
+    answer = calr("evaluate", "--resume", model, "-d", "street", "--calibrate", "--json", *clusters)
+    assert answer.exit_code == 0, answer.stderr
+    assert answer.json.keys() == {"model", "dataset", "calibration"}
+    assert answer.json["calibration"]["source"] == "clusters"
+    compared = calr("compare", "--resume", model, "street/cam0/0-0.png", "street/cam1/0-1.png")
+    assert "label-free, from clusters of street (surer of itself than it should be)" in compared.stderr
+
+
+def test_calibration_needs_a_model_to_keep_it(calr: Calr, veri: str, theirs: Path) -> None:
+    answer = calr("evaluate", "--pretrained", "none", "-d", veri, "--calibrate")
+    assert answer.errors[0].startswith("error: --calibrate is for a trained model")
+    content = theirs.read_bytes()
+    answer = calr("evaluate", "--resume", theirs, "-d", veri, "--calibrate")
     assert answer.errors == [
-        "error: theirs.pth is not a model written by calr. Give the model.pth of a finished run"
+        f"error: {theirs} was written by another program: calr keeps no calibration in it. "
+        "Leave --calibrate out: search and compare give similarities"
     ]
+    assert theirs.read_bytes() == content

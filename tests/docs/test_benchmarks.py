@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from calr_cli.distances import knn
+from calr_cli.models.encoder import Encoder
+from calr_cli.training.checkpoint import ModelCard, save_model
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -79,6 +82,32 @@ def test_reranking(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_linkage(tmp_path: Path) -> None:
     run("linkage.py", "--images", "500", "--pairs", "40", folder=tmp_path)
+
+
+@pytest.mark.e2e
+def test_listing(tmp_path: Path) -> None:
+    rows = run("listing.py", "--images", "100", folder=tmp_path)["listing"]
+    assert len(rows) == 7
+    assert all(row["seconds"] > 0 for row in rows)
+
+
+@pytest.mark.e2e
+def test_searching(tmp_path: Path) -> None:
+    # The script itself refuses results that differ.
+    rows = run("searching.py", "--vectors", "60000", "--dim", "8", folder=tmp_path)["searching"]
+    assert len(rows) == 2
+    assert all(row["seconds"] > 0 for row in rows)
+
+
+@pytest.mark.e2e
+def test_calibration(tmp_path: Path) -> None:
+    card = ModelCard("synthetic", "inter", 0, "resnet18", "gem", 64, 32)
+    torch.manual_seed(0)
+    save_model(tmp_path / "model.pth", Encoder("resnet18"), card)
+    arguments = ("--model", str(tmp_path / "model.pth"), "-d", "synthetic")
+    rows = run("calibration.py", *arguments, folder=tmp_path)["calibration"]
+    assert len(rows) == 5
+    assert all(0 < row["expected calibration error"] < 1 for row in rows)
 
 
 @pytest.mark.e2e

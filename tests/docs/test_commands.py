@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -17,13 +16,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from pyarrow import csv, parquet
 from typer.testing import CliRunner
 
 from calr_cli.cli.app import app
 from calr_cli.config.loading import flat_settings
 from calr_cli.pipelines.run_dir import RunFolder
 from tests.docs.pages import PAGES, REPOSITORY, Line, fenced_lines, name
+from tests.support.foreign import Network, fast_reid, spcl
 from tests.support.made_up import FLAT, make_layout, write_image
+from tests.support.released import write_released
 from tests.support.small import SETTINGS
 
 SHELL = ("bash", "sh", "shell", "console")
@@ -42,7 +44,10 @@ NOT_CALR = {
     "python benchmarks/labels.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/evaluation.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/reranking.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/listing.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/linkage.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/searching.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/calibration.py": "test_benchmarks.py runs it, on the synthetic dataset",
 }
 """Other commands that may be shown, by how they start, and why they are not run here."""
 
@@ -72,7 +77,13 @@ def without_flag(flag: str) -> Callable[[list[str]], list[str]]:
 
 
 NEEDS = (
-    Need("a network", r"^fetch-pretrained ", r"^error: cannot reach https://.* put it into ", None),
+    Need(
+        "a network",
+        r"^fetch-pretrained -a \w+$",
+        r"^error: cannot reach https://.* through the proxy: .* --file FILE$",
+        None,
+    ),
+    Need("published weights", r"^fetch-pretrained .*--file ", r"^error: no file Downloads/\S+\.pth\. ", None),
     Need(
         "several GPUs",
         r" --gpus \d+,",
@@ -172,10 +183,21 @@ def calr(words: list[str]) -> Answer:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages call ``/data``: all published datasets, and own images by name, folder and table."""
+    """What the pages call ``/data``: datasets, their archives, released labels, own images, models."""
     root = tmp_path_factory.mktemp("data")
     for dataset in (*FLAT, "msmt17"):
         make_layout(dataset, root)
+    for archive, kind, dataset in (
+        ("course-material", "zip", "veri"),
+        ("DukeMTMC-reID", "zip", "dukemtmcreid"),
+        ("MSMT17_V1", "gztar", "msmt17"),
+        ("VeRi", "zip", "veri"),
+    ):
+        shutil.make_archive(str(root / "downloads" / archive), kind, root / dataset)
+    split = root / FLAT["market1501"][0] / FLAT["market1501"][1]
+    names = [path.name for path in sorted(split.iterdir())]
+    released = [(name, int(name[6]) - 1, int(name[:4])) for name in names]
+    write_released(root / "CALR" / "local results" / "market", released)
     shop, street = root / "shop", root / "street"
     rows = ["path,camid,pid,split"]
     for pid in range(8):
@@ -189,6 +211,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             unlabelled.parent.mkdir(parents=True, exist_ok=True)
             write_image(unlabelled, pid, seed=n)
     (root / "shop.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    parquet.write_table(csv.read_csv(root / "shop.csv"), root / "shop.parquet")
+    (root / "models").mkdir()
+    torch.save(spcl(Network("resnet18")).content, root / "models" / "model_best.pth.tar")
+    torch.save(fast_reid(Network("resnet18"), "avg").content, root / "models" / "bagtricks_R50.pth")
     return root
 
 
@@ -204,7 +230,6 @@ def folder(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there: no network
     monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
     yield here
     shutil.rmtree(tmp_path)  # models are large, and pytest would keep those of three sessions
 

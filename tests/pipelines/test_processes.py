@@ -52,7 +52,7 @@ def test_deterministic_holds_in_every_process(
 def test_a_full_gpu_is_named_with_the_setting_that_helps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(processes, "evaluate", full)

@@ -1,0 +1,107 @@
+"""``calr search``: the gallery images that show what a query shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calr_cli.cli import options
+from calr_cli.cli.console import print_json, print_paths, print_table, reporter_for
+from calr_cli.cli.embed import Images
+from calr_cli.cli.trained import Resume, Threshold, open_trained, similarity_threshold, tell_calibration
+
+
+def search(
+    context: typer.Context,
+    images: Images,
+    resume: Resume,
+    gallery: Annotated[
+        str,
+        typer.Option(
+            "--gallery",
+            metavar="DIR|FILE",
+            help="what is searched: a folder or table of images, or a features.npz of `calr embed`",
+        ),
+    ],
+    top: Annotated[
+        int, typer.Option("-k", "--top", metavar="N", min=1, help="images listed for each query")
+    ] = 10,
+    threshold: Threshold = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="write a page with the images too", rich_help_panel="Output"
+        ),
+    ] = None,
+    memory_limit: options.MemoryLimit = None,
+    arch: options.Arch = None,
+    batch_size: options.ExtractionBatchSize = None,
+    workers: options.Workers = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    pooling: options.Pooling = None,
+    device: options.Device = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """List the gallery images that are most similar to each query, or say that it is unknown there.
+
+    The features of a gallery are kept and used again as long as its images and the model stay the same.
+
+    Example: calr search --resume model.pth --gallery photos/ query.jpg
+    """
+    from calr_cli.data.image_lists import list_images
+    from calr_cli.files import atomic_write
+    from calr_cli.pipelines import searching
+
+    reporter = reporter_for(quiet)
+    embedder = open_trained(context.params, reporter)
+    similarity_threshold(threshold, embedder.calibration, 0.5)  # a wrong one is told before the work
+    paths = list_images(images, reporter)
+    searched = searching.open_gallery(embedder, gallery, reporter)
+    calibration = embedder.calibration
+    prior = None if calibration is None else calibration.prior_of_search(len(searched))
+    least = similarity_threshold(threshold, calibration, prior or 0.5)
+    tell_calibration(calibration, prior, reporter)
+    queries, failed = embedder.embed(paths, "queries", reporter)
+    result: dict[str, Any] = {
+        "model": resume,
+        "gallery": gallery,
+        "images": len(searched),
+        "calibration": None if calibration is None else calibration.origin,
+        "prior": prior,
+        "threshold": least,
+        "queries": searching.search(embedder, searched, queries, top, least),
+        "failed": failed,
+    }
+    if html is not None:
+        from calr_cli.report.search_page import search_page
+
+        with atomic_write(html) as temporary:
+            temporary.write_text(search_page(result), encoding="utf-8")
+    if json:
+        print_json(result)
+    else:
+        show_answers(result)
+        if html is not None:
+            print_paths({"page": html})
+
+
+def show_answers(result: Mapping[str, Any]) -> None:
+    """A row for each image found, and one for each query that is unknown."""
+    from calr_cli.evaluation.calibration import in_percent
+
+    rows = []
+    for answer in result["queries"]:
+        if answer["unknown"]:
+            rows.append(
+                [answer["query"], "", f"unknown: nothing reaches {result['threshold']:.3f}", "", "", ""]
+            )
+        for found in answer["results"]:
+            verdict = {True: "same", False: "no", None: "-"}[found["same"]]
+            numbers = (f"{found['similarity']:.3f}", in_percent(found["probability"]), verdict)
+            rows.append([answer["query"], str(found["rank"]), found["path"], *numbers])
+    print_table(["query", "rank", "image", "similarity", "probability", "same"], rows, numbers_from=3)

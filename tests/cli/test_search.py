@@ -1,0 +1,220 @@
+"""``embed``, ``search`` and ``compare`` as their users type them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from calr_cli.evaluation.calibration import Calibration, Reliability
+from calr_cli.models.encoder import Encoder
+from calr_cli.training.checkpoint import ModelCard, save_model
+from tests.cli.conftest import Calr
+from tests.support.foreign import Network, spcl
+from tests.support.made_up import write_image
+
+CARD = ModelCard("veri", "inter", 1, "resnet18", "avg", 32, 32)
+CALIBRATION = Calibration(
+    50.0, -48.0, "identities", "veri", 100, 1000, 2.0, Reliability((0.5,), (0.5,), (1.0,))
+)
+
+NOT_CALIBRATED = (
+    "this model is not calibrated: similarities only. "
+    "To calibrate it: calr evaluate --calibrate --resume FILE"
+)
+
+
+@pytest.fixture(autouse=True)
+def photos(folder: Path) -> None:
+    """Model ``m.pth``, ``calibrated.pth``, three images of each of two identities, and two bad files."""
+    torch.manual_seed(0)
+    encoder = Encoder("resnet18", "avg")
+    save_model(folder / "m.pth", encoder, CARD)
+    save_model(folder / "calibrated.pth", encoder, replace(CARD, calibration=CALIBRATION.to_dict()))
+    (folder / "photos").mkdir()
+    for n in range(6):
+        write_image(folder / "photos" / f"{n // 3}-{n % 3}.png", n // 3, seed=n)
+    (folder / "photos/bad.jpg").write_bytes(b"no image")
+    write_image(folder / "query <b>.png", 0, seed=9)
+
+
+def test_embed(calr: Calr) -> None:
+    answer = calr("embed", "--resume", "m.pth", "query <b>.png", "photos", "no.jpg", "--output", "f.npz")
+    assert answer.exit_code == 0
+    assert [line.split() for line in answer.stdout.splitlines()] == [
+        ["features", "images", "dimensions", "failed"],
+        ["f.npz", "7", "512", "2"],
+    ]
+    assert "warning: photos/bad.jpg: cannot be read (not an image): left out" in answer.stderr
+    assert "warning: no.jpg: the image is gone: left out" in answer.stderr
+    with np.load("f.npz") as arrays:
+        assert arrays["paths"].tolist()[:3] == ["query <b>.png", "photos/0-0.png", "photos/0-1.png"]
+        assert arrays["features"].shape == (7, 512)
+
+
+@pytest.mark.parametrize("output", ["f.csv", "f.parquet"])
+def test_embed_for_scripts(calr: Calr, output: str) -> None:
+    answer = calr("embed", "--resume", "m.pth", "photos", "--output", output, "--json", "--device", "cpu")
+    problem = "photos/bad.jpg: cannot be read (not an image)"
+    assert answer.json == {"output": output, "images": 6, "dim": 512, "failed": [problem]}
+    assert Path(output).exists()
+
+
+def test_search_without_calibration(calr: Calr) -> None:
+    search = ("search", "--resume", "m.pth", "--gallery", "photos", "query <b>.png", "-k", "2")
+    answer = calr(*search)
+    assert NOT_CALIBRATED in answer.stderr.splitlines()
+    head, first, second = (line.split() for line in answer.stdout.splitlines())
+    assert head == ["query", "rank", "image", "similarity", "probability", "same"]
+    assert [first[2], second[2]] == ["1", "2"]
+    assert first[-2:] == ["-", "-"]
+    limited = calr(*search, "--threshold", "0.5", "--json").json
+    assert limited["threshold"] == 0.5
+    assert [found["same"] for found in limited["queries"][0]["results"]] == [True, True]
+    assert limited["queries"][0]["results"][0]["probability"] is None
+    unknown = calr(*search, "--threshold", "1")
+    assert "unknown: nothing reaches 1.000" in unknown.stdout
+
+
+def test_search_with_calibration(calr: Calr) -> None:
+    calr("embed", "--resume", "calibrated.pth", "photos", "--output", "f.npz")
+    search = ("search", "--resume", "calibrated.pth", "--gallery", "f.npz", "query <b>.png", "--json")
+    answer = calr(*search)
+    (line,) = (line for line in answer.stderr.splitlines() if line.startswith("probabilities: "))
+    expected = "from identities of veri; before looking, two images show the same with 33 %"
+    assert line == f"probabilities: {expected}"
+    result = answer.json
+    prior = CALIBRATION.prior_of_search(6)
+    assert (result["prior"], result["images"]) == (prior, 6)
+    assert result["threshold"] == CALIBRATION.similarity_at(0.5, prior)
+    results = result["queries"][0]["results"]
+    assert len(results) == 6
+    for found in results:
+        assert found["probability"] == pytest.approx(CALIBRATION.probability(found["similarity"], prior))
+        assert found["same"] == (found["probability"] >= 0.5)
+    surer = calr(*search, "--threshold", "90%").json
+    assert surer["threshold"] == CALIBRATION.similarity_at(0.9, prior) > result["threshold"]
+
+
+def test_compare(calr: Calr) -> None:
+    compare = ("compare", "--resume", "calibrated.pth", "photos/0-0.png", "photos/0-1.png")
+    answer = calr(*compare, "--json")
+    result = answer.json
+    assert "before looking, two images show the same with 50 %" in answer.stderr
+    assert result["probability"] == pytest.approx(CALIBRATION.probability(result["similarity"]))
+    assert result["verdict"] == ("same" if result["probability"] >= 0.5 else "different")
+    assert calr(*compare, "--json", "--threshold", "-1").json["verdict"] == "same"
+    head, row = (line.split() for line in calr(*compare, "--threshold", "1").stdout.splitlines())
+    assert head == ["similarity", "probability", "threshold", "verdict"]
+    assert row == [
+        f"{result['similarity']:.3f}",
+        f"{100 * result['probability']:.1f}",
+        "%",
+        "1.000",
+        "different",
+    ]
+    plain = calr("compare", "--resume", "m.pth", "photos/0-0.png", "photos/0-1.png")
+    assert NOT_CALIBRATED in plain.stderr
+    assert plain.stdout.split()[-3:] == ["-", "-", "-"]
+
+
+class Pictures(HTMLParser):
+    """Sources and alternative texts, and whatever tag is not the page's own."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str]] = []
+        self.tags: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag == "img":
+            values = dict(attrs)
+            self.found.append((str(values["src"]), str(values["alt"])))
+
+
+@pytest.mark.parametrize(("model", "flags"), [("m.pth", []), ("calibrated.pth", ["--threshold", "1"])])
+def test_the_page(calr: Calr, model: str, flags: list[str]) -> None:
+    """Works offline, says everything in words, and a file name is never a tag."""
+    search = ("search", "--resume", model, "--gallery", "photos", "query <b>.png", "--html", "out.html")
+    answer = calr(*search, "-k", "2", *flags)
+    assert "out.html" in answer.stdout
+    page = Path("out.html").read_text(encoding="utf-8")
+    pictures = Pictures(page)
+    assert "b" not in pictures.tags
+    assert len(pictures.found) == 3
+    assert all(source.startswith("data:image/jpeg;base64,") for source, _ in pictures.found)
+    assert pictures.found[0][1] == "query query <b>.png"
+    assert pictures.found[1][1].startswith("rank 1: photos/")
+    assert "http" not in page.replace("http-equiv", "")
+    assert ("unknown, nothing reaches the threshold" in page) == bool(flags)
+    assert ("probability" in page) == (model == "calibrated.pth")
+
+
+def test_the_page_of_images_that_are_elsewhere(calr: Calr) -> None:
+    """Features may have been made on another machine."""
+    calr("embed", "--resume", "m.pth", "photos", "--output", "f.npz")
+    Path("photos").rename("elsewhere")
+    search = ("search", "--resume", "m.pth", "--gallery", "f.npz", "query <b>.png", "--html", "out.html")
+    assert calr(*search, "-k", "1").exit_code == 0
+    assert Path("out.html").read_text(encoding="utf-8").count("no image here") == 1
+
+
+def test_a_model_of_another_program(calr: Calr) -> None:
+    torch.save(spcl(Network("resnet18")).content, "theirs.pth.tar")
+    size = ("--height", "64", "--width", "32")
+    answer = calr("compare", "--resume", "theirs.pth.tar", "photos/0-0.png", "photos/1-0.png", *size)
+    assert answer.exit_code == 0
+    assert "by the names of SpCL" in answer.stderr
+    assert "input 64 x 32 (--height, --width), which the file does not say" in answer.stderr
+
+
+IMAGE = "photos/0-0.png"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["embed", "--resume", "no.pth", IMAGE, "--output", "f.npz"], "no file no.pth here"),
+        (["embed", "--resume", "m.pth", IMAGE, "--output", "f.txt"], "--output f.txt: the name must end in"),
+        (["embed", "--resume", "m.pth", "photos/bad.jpg", "--output", "f.npz"], "photos/bad.jpg: cannot be"),
+        (["embed", "--resume", "m.pth", IMAGE, "-a", "resnet50", "--output", "f.npz"], "m.pth has arch res"),
+        (
+            ["embed", "--resume", "m.pth", IMAGE, "-b", "0", "--output", "f.npz"],
+            "evaluation.batch_size = 0 (-",
+        ),
+        (["search", "--resume", "m.pth", "--gallery", "nowhere", IMAGE], "no gallery nowhere. Give a folder"),
+        (["search", "--resume", "m.pth", "--gallery", "m.npz", IMAGE], "m.npz: No such file or directory"),
+        (
+            ["search", "--resume", "m.pth", "--gallery", "photos", IMAGE, "--threshold", "90%"],
+            "--threshold 90%: this model is not calibrated, it has no probabilities. Give a similarity",
+        ),
+        (
+            ["search", "--resume", "m.pth", "--gallery", "photos", IMAGE, "--threshold", "60"],
+            "--threshold 60 is neither a similarity from -1 to 1 nor a probability such as 90%",
+        ),
+        (["compare", "--resume", "m.pth", IMAGE, "photos/bad.jpg"], "photos/bad.jpg: cannot be read (not an"),
+        (
+            ["compare", "--resume", "calibrated.pth", IMAGE, IMAGE, "--threshold", "100%"],
+            "--threshold 100% is",
+        ),
+    ],
+)
+def test_what_cannot_be_done(calr: Calr, arguments: list[str], line: str) -> None:
+    answer = calr(*arguments)
+    assert (answer.exit_code, answer.stdout, len(answer.errors)) == (1, "", 1)
+    assert answer.errors[0].startswith(f"error: {line}")
+    assert not list(Path().glob("f.*"))
+
+
+def test_a_calibration_of_another_version(calr: Calr) -> None:
+    save_model(Path("new.pth"), Encoder("resnet18", "avg"), replace(CARD, calibration={"spline": [1, 2]}))
+    answer = calr("compare", "--resume", "new.pth", IMAGE, IMAGE)
+    assert answer.errors == [
+        "error: new.pth has a calibration of another version of calr. Calibrate it again"
+    ]
