@@ -101,9 +101,13 @@ def _points(axes: Axes, group: Group, colour: str, marker: str, size: float) -> 
 
 
 def histogram(
-    name: str, alt: str, edges: npt.NDArray[np.float64], counts: Sequence[tuple[str, IntArray]]
+    name: str,
+    alt: str,
+    edges: npt.NDArray[np.float64],
+    counts: Sequence[tuple[str, IntArray]],
+    marks: Sequence[tuple[str, float]] = (),
 ) -> Markup:
-    """The distributions of the groups over the same bins, each with its own area of 1."""
+    """The distributions of the groups over the same bins, each with its own area of 1; lines at ``marks``."""
     edges, folded = fold(edges, [count for _, count in counts])
     with Canvas(name, alt, 6.4, 2.9) as canvas:
         axes = canvas.figure.add_subplot()
@@ -111,10 +115,12 @@ def histogram(
             density = count / max(int(count.sum()), 1) / np.diff(edges)
             axes.stairs(density, edges, fill=True, color=colour, alpha=0.22, linewidth=0)
             axes.stairs(density, edges, color=colour, linestyle=dashes, linewidth=1.8, label=label)
+        for label, place in marks:
+            axes.axvline(place, color=INK, linestyle=(0, (1, 1)), linewidth=1.4, label=label)
         axes.set_xlabel("cosine similarity")
         axes.set_ylabel("density")
         axes.grid(axis="y")
-        canvas.figure.legend(loc="outside lower center", ncols=2, handlelength=3)
+        canvas.figure.legend(loc="outside lower center", ncols=3, handlelength=3)
     return canvas.svg
 
 

@@ -12,6 +12,7 @@ import torch
 from calr_cli.data.local_labels import read_local_labels
 from calr_cli.data.prepared import load_dataset
 from calr_cli.errors import DataError
+from calr_cli.evaluation.calibration import Calibration
 from calr_cli.events import Reporter
 from calr_cli.models.encoder import Encoder
 from calr_cli.pipelines.build import build_extractor, build_pixels, ready
@@ -51,6 +52,7 @@ class Findings:
         retrieval: On query and gallery.
         labels: Of the training images.
         map: Of the training images' features.
+        calibration: What the model's similarities mean, once `calr evaluate --calibrate` has found out.
     """
 
     dataset: Dataset | Missing
@@ -58,6 +60,7 @@ class Findings:
     retrieval: Retrieval | Missing
     labels: Labels | Missing
     map: FeatureMap | Missing
+    calibration: Calibration | None = None
 
 
 def examine(
@@ -97,7 +100,8 @@ def examine(
     rng = keyed_rng(run.settings.seed, "report", "map")
     with reporter.progress("map", 0):
         drawn = or_missing(lambda: feature_map(rows, map_points, rng), reporter)
-    return Findings(dataset, model, retrieval, labels, drawn)
+    calibration = Calibration.from_dict(card.calibration) if card.calibration else None
+    return Findings(dataset, model, retrieval, labels, drawn, calibration)
 
 
 def _load(run: RunRecord, path: Path, device: torch.device) -> tuple[Encoder, ModelCard]:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from calr_cli.config.loading import flat_settings
 from calr_cli.config.schema import Settings
 from calr_cli.data.local_labels import read_local_labels
+from calr_cli.evaluation.calibration import EVEN_ODDS
 from calr_cli.report.clusters import choose_clusters
 from calr_cli.report.comparison import Figure, figures_of
 from calr_cli.report.curves import Panel, panels_of
@@ -87,7 +88,7 @@ def view_of(key: str, run: RunRecord, findings: Findings, detail: Detail) -> Run
     """Pictures and words for all that was found."""
     defaults = flat_settings(Settings())
     retrieval = findings.retrieval
-    pairs, note = (retrieval, "") if isinstance(retrieval, Missing) else _pairs(key, retrieval)
+    pairs, note = (retrieval, "") if isinstance(retrieval, Missing) else _pairs(key, retrieval, findings)
     return RunView(
         key,
         run,
@@ -164,15 +165,20 @@ def _percent(retrieval: Retrieval) -> list[list[float | None]]:
     return [[None if np.isnan(value) else float(value) for value in row] for row in rows]
 
 
-def _pairs(key: str, retrieval: Retrieval) -> tuple[Markup, str]:
+def _pairs(key: str, retrieval: Retrieval, findings: Findings) -> tuple[Markup, str]:
     similarity, share = retrieval.same_accepted(_FEW)
     note = (
         f"Of the pairs of different identities, {100 * _FEW:g}% have a similarity of {similarity:.2f} "
         f"or more; of the pairs of one identity in two cameras, {100 * share:.1f}% have."
     )
+    marks = []
+    if calibration := findings.calibration:
+        even = calibration.similarity_at(EVEN_ODDS)
+        marks.append(("as likely the same as not", even))
+        note += f" At {even:.2f} a pair is as likely the same as not (calibrated {calibration.origin})."
     groups = [("same identity, two cameras", retrieval.same), ("different identities", retrieval.different)]
     alt = f"Histogram of similarities of query and gallery images. {note}"
-    return histogram(f"{key}-pairs", alt, retrieval.edges, groups), note
+    return histogram(f"{key}-pairs", alt, retrieval.edges, groups, marks), note
 
 
 @dataclass(frozen=True)

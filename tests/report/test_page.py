@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from calr_cli.data.manifest import manifest_path
+from calr_cli.evaluation.calibration import Calibration, Reliability
 from calr_cli.events import SilentReporter
 from calr_cli.files import calr_home
 from calr_cli.pipelines.run_dir import RunFolder
 from calr_cli.report.page import SECTIONS, write_report
 from calr_cli.report.record import read_runs
 from calr_cli.report.views import detail_for
+from calr_cli.training.checkpoint import load_model, save_model
 from tests.report.conftest import CPU, Trained
 from tests.support.page import Page
 
@@ -50,6 +53,20 @@ def test_a_finished_run_has_every_section(trained: Trained) -> None:
         assert all(value.startswith(("#", "data:")) for value in outside), (tag, attributes)
     assert not page.all("script")
     assert "url(http" not in html
+
+
+def test_the_calibrated_threshold_is_drawn(trained: Trained, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "calibrated")
+    shutil.copytree(trained.inter.path, run.path)
+    assert "as likely the same as not" not in report(run.path)[2]
+    encoder, card = load_model(run.model)
+    fitted = Calibration(10, -6, "identities", "market1501", 20, 20, 2.0, Reliability((0.5,), (0.5,), (1.0,)))
+    save_model(run.model, encoder, replace(card, calibration=fitted.to_dict()))
+    page, _, html = report(run.path)
+    words = "At 0.60 a pair is as likely the same as not (calibrated from identities of market1501)"
+    assert words in page.words
+    # Below the figure, for who cannot see it, and in its legend.
+    assert html.count("as likely the same as not") == 3
 
 
 def test_a_run_under_way_says_what_it_looks_at(unfinished: RunFolder) -> None:
