@@ -6,10 +6,17 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
+import typer
+from rich.text import Text
+
+from calr_cli.cli.app import app
+from calr_cli.cli.options import SETTING_FLAGS
 from calr_cli.config.loading import preset_names, resolve_settings
 from calr_cli.config.schema import Settings
-from calr_cli.config.wording import LEAVES, SECTIONS, range_words, shown, type_words
+from calr_cli.config.wording import LEAVES, SECTIONS, TYPE_WORDS, range_words, shown, type_words
 from calr_cli.files import atomic_write
 
 DOCS = Path(__file__).resolve().parent
@@ -39,6 +46,26 @@ PRESETS = """
 
 Datasets without a preset, your own among them, use the defaults. An empty cell is the default.
 """
+
+COMMANDS = """\
+# Commands
+
+This page is generated from the commands in `calr_cli/cli` by `python docs/generate.py`; do not edit it.
+`--help` behind a command says the same.
+
+Results go to stdout, progress and what to type next to stderr. Exit codes: 0 done; 1 a value or file that
+cannot be used, one line for each; 2 an unknown option or a missing argument; 130 interrupted.
+
+`calr --install-completion` sets up Tab for bash, zsh, fish and PowerShell, `calr --show-completion` prints
+what it would install. Tab then completes commands, options, and the names of datasets, networks, presets,
+runs and models.
+
+A default such as `model.arch` is that setting: what the model file knows of itself, else the preset of the
+dataset, else the default in [configuration.md](configuration.md).
+"""
+
+STAGES = {"train-intra": "intra", "train-inter": "inter"}
+"""Command -> the section of settings that its own flags belong to; of the others: evaluation."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -99,7 +126,79 @@ def configuration() -> str:
     return INTRODUCTION + "\n".join(lines) + "\n" + PRESETS + "\n".join(changes) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration}
+def walk_commands(command: Any, path: str = "calr") -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with how it is called."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield path, command
+    for name, sub in (inner or {}).items():
+        yield from walk_commands(sub, f"{path} {name}")
+
+
+def setting_of(param: Any, command: str) -> str | None:
+    """The dotted key of the setting that an option is; None if it is none."""
+    if param.rich_help_panel != "Settings" or param.name not in SETTING_FLAGS:
+        return None
+    return SETTING_FLAGS[param.name][0].format(stage=STAGES.get(command, "evaluation"))
+
+
+def type_of(param: Any, hint: Any, key: str | None) -> str:
+    """What an option or argument takes, in words."""
+    if getattr(param, "is_flag", False):
+        return "flag"
+    if key is not None:
+        return type_words(LEAVES[key])
+    while parts := [part for part in get_args(hint) if part is not NoneType]:
+        hint = parts[0]
+    word = {**TYPE_WORDS, Path: "path"}[hint]
+    return f"{word}, repeatable" if param.nargs == -1 or getattr(param, "multiple", False) else word
+
+
+def default_of(param: Any, key: str | None) -> str:
+    if param.required:
+        return "required"
+    given = key if key is not None else param.default
+    return code(str(given)) if given not in (None, False, ()) else ""
+
+
+def parameter_rows(command: Any) -> Iterator[tuple[str, list[str]]]:
+    """The panel of ``--help`` and the row of each argument and option."""
+    hints = get_type_hints(command.callback)
+    for param in command.params:
+        is_option = param.param_type_name == "option"
+        key = setting_of(param, command.name)
+        kind = type_of(param, hints[param.name], key)
+        names = ", ".join(map(code, param.opts)) if is_option else ""
+        metavar = "" if kind == "flag" else code(param.metavar or param.name.upper())
+        panel = (param.rich_help_panel or "Options") if is_option else "Arguments"
+        cells = [f"{names} {metavar}".strip(), kind, default_of(param, key), param.help]
+        yield panel, [cell.replace("|", r"\|").replace("<", r"\<") for cell in cells]
+
+
+def plain(markup: str) -> str:
+    return Text.from_markup(markup).plain
+
+
+def command_section(path: str, command: Any) -> Iterator[str]:
+    """The lines about one command: what ``--help`` says."""
+    rows = list(parameter_rows(command))
+    arguments = [f" {cells[0]}" for panel, cells in rows if panel == "Arguments"]
+    usage = f"{path} [OPTIONS]{''.join(arguments)}".replace("`", "")
+    yield from ("", f"## `{path}`", "", plain(command.help), "", "```text", usage, "```")
+    for panel in dict.fromkeys(panel for panel, _ in rows):
+        head = (panel, "Type", "Default", "Meaning")
+        yield from table(head, [cells for other, cells in rows if other == panel])
+    examples = plain(command.epilog).splitlines()[1:]
+    yield from ("", "```bash", *(line.strip() for line in examples), "```")
+
+
+def commands() -> str:
+    """Every command with its usage, arguments, options and examples."""
+    sections = [command_section(*found) for found in walk_commands(typer.main.get_command(app))]
+    return COMMANDS + "\n".join(line for section in sections for line in section) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration, "commands.md": commands}
 """File name -> what makes its text."""
 
 

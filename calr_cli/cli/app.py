@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import re
@@ -12,6 +13,7 @@ from functools import wraps
 from typing import Annotated, ParamSpec
 
 import typer
+from rich.markup import escape
 
 from calr_cli import __version__
 from calr_cli.allocation import keep_freed_memory
@@ -19,12 +21,14 @@ from calr_cli.cli.compare import compare
 from calr_cli.cli.demo import demo
 from calr_cli.cli.embed import embed
 from calr_cli.cli.evaluate import evaluate
+from calr_cli.cli.export import export
 from calr_cli.cli.fetch_pretrained import fetch_pretrained
 from calr_cli.cli.labels import diff_labels, import_labels, score_labels
 from calr_cli.cli.prepare_data import prepare_data
 from calr_cli.cli.presets import list_presets, show_preset
 from calr_cli.cli.ranks import is_main
 from calr_cli.cli.report import report
+from calr_cli.cli.runs import runs
 from calr_cli.cli.search import search
 from calr_cli.cli.train import train
 from calr_cli.cli.train_inter import train_inter
@@ -80,40 +84,79 @@ def show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(name="calr", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-labels = typer.Typer(
-    no_args_is_help=True, help="Local labels: take them over from elsewhere, measure and compare them."
-)
-presets = typer.Typer(no_args_is_help=True, help="List and show the settings that come with the datasets.")
+def in_help(docstring: str | None) -> tuple[str, str]:
+    """What ``--help`` begins with, and what it ends with: the examples, the docstring's last section."""
+    text = escape(inspect.cleandoc(docstring or ""))  # brackets are no markup
+    begins, *examples = re.split(r"\n\n(?=Examples?:\n)", text, maxsplit=1)
+    return begins, "".join(examples)
 
 
-@app.callback()
+def add(to: typer.Typer, name: str, command: Callable[..., None]) -> None:
+    """Make a function a command."""
+    begins, ends = in_help(command.__doc__)
+    to.command(name, help=begins, epilog=ends)(guarded(command))
+
+
+def group(name: str, docstring: str) -> typer.Typer:
+    """A command that has commands."""
+    begins, ends = in_help(docstring)
+    made = typer.Typer(no_args_is_help=True, help=begins, epilog=ends)
+    app.add_typer(made, name=name)
+    return made
+
+
 def root(
     version: Annotated[
         bool, typer.Option("--version", help="print the version", callback=show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Train a re-identification model from camera images without identity labels."""
+    r"""Train a re-identification model from camera images without identity labels.
+
+    Examples:
+        calr demo
+        calr prepare-data --images photos/ --pattern 'cam(?P<camid>\d+)'
+        calr train -d photos
+        calr search --resume model.pth --gallery photos/ photos/cam1/8.jpg
+    """
 
 
-app.command("prepare-data")(guarded(prepare_data))
-app.command("fetch-pretrained")(guarded(fetch_pretrained))
-app.command("train-intra")(guarded(train_intra))
-app.command("train-inter")(guarded(train_inter))
-app.command("train")(guarded(train))
-app.command("evaluate")(guarded(evaluate))
-app.command("embed")(guarded(embed))
-app.command("search")(guarded(search))
-app.command("compare")(guarded(compare))
-app.command("demo")(guarded(demo))
-app.command("report")(guarded(report))
-app.add_typer(labels, name="labels")
-labels.command("import")(guarded(import_labels))
-labels.command("score")(guarded(score_labels))
-labels.command("diff")(guarded(diff_labels))
-app.add_typer(presets, name="presets")
-presets.command("list")(guarded(list_presets))
-presets.command("show")(guarded(show_preset))
+app = typer.Typer(name="calr", no_args_is_help=True, pretty_exceptions_enable=False)
+begins, ends = in_help(root.__doc__)
+app.callback(help=begins, epilog=ends)(root)
+add(app, "prepare-data", prepare_data)
+add(app, "fetch-pretrained", fetch_pretrained)
+add(app, "train", train)
+add(app, "train-intra", train_intra)
+add(app, "train-inter", train_inter)
+add(app, "evaluate", evaluate)
+add(app, "report", report)
+add(app, "runs", runs)
+add(app, "embed", embed)
+add(app, "search", search)
+add(app, "compare", compare)
+add(app, "export", export)
+add(app, "demo", demo)
+labels = group(
+    "labels",
+    """Local labels: take them over from elsewhere, measure and compare them.
+
+    Example:
+        calr labels score local_labels.csv -d veri
+    """,
+)
+add(labels, "import", import_labels)
+add(labels, "score", score_labels)
+add(labels, "diff", diff_labels)
+presets = group(
+    "presets",
+    """List and show the settings that come with the datasets.
+
+    Example:
+        calr presets show veri
+    """,
+)
+add(presets, "list", list_presets)
+add(presets, "show", show_preset)
 
 
 def main() -> None:

@@ -27,8 +27,7 @@ def show_card(card: DatasetCard, broken: bool) -> None:
             "name": card.name,
             "width": _spread(*card.sizes.width),
             "height": _spread(*card.sizes.height),
-            "distractors": f"{card.distractors:,} gallery images, of identities that no query shows",
-            "junk": f"{card.junk:,} images, left out",
+            **_of_a_test_set(card),
             "unreadable": f"{len(card.unreadable):,} images, left out",
             **({"missing": _missing(card)} if card.official else {}),
             "folder": card.root,
@@ -66,6 +65,16 @@ def show_cameras(card: DatasetCard) -> None:
                 rows.append([str(camid), *("0" for _ in card.splits)])
             rows[camid].append(f"{images:,}")
     print_table(header, rows)
+
+
+def _of_a_test_set(card: DatasetCard) -> dict[str, str]:
+    """What there is to say where something is searched for in a gallery."""
+    if not card.splits["gallery"].images:
+        return {}
+    return {
+        "distractors": f"{card.distractors:,} gallery images, of identities that no query shows",
+        "junk": f"{card.junk:,} images, left out",
+    }
 
 
 def _spread(smallest: int, median: int, largest: int) -> str:

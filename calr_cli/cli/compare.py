@@ -30,7 +30,8 @@ def compare(
 ) -> None:
     """Compare two images: similarity, the probability that they show the same, and a verdict.
 
-    Example: calr compare --resume model.pth a.jpg b.jpg
+    Example:
+        calr compare --resume model.pth a.jpg b.jpg
     """
     from calr_cli.evaluation.calibration import EVEN_ODDS, in_percent
 

@@ -220,14 +220,20 @@ def print_text(text: str) -> None:
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1) -> None:
-    """A result as a table; cells of ``numbers_from`` and later columns are aligned to the right."""
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1, fold: bool = True
+) -> None:
+    """A result as a table; cells of ``numbers_from`` and later columns are aligned to the right.
+
+    In a narrow terminal cells are folded; without ``fold`` lines go over its edge, and a path at their end
+    can still be copied.
+    """
     table = _plain_table(show_header=True)
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place >= numbers_from else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    _show(table)
+    _show(table, None if fold else 10_000)
 
 
 def print_paths(paths: Mapping[str, Any]) -> None:
@@ -241,8 +247,10 @@ def print_paths(paths: Mapping[str, Any]) -> None:
     _show(table)
 
 
-def _show(table: Table) -> None:
+def _show(table: Table, width: int | None = None) -> None:
     console = console_on(sys.stdout)
+    if width is not None:
+        console.width = width
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from calr_cli.cli import options
 from calr_cli.cli.console import print_json, print_paths, print_table, reporter_for
 from calr_cli.cli.evaluate import MEASURES
+from calr_cli.cli.next_steps import print_next, report_words
 from calr_cli.cli.start import refuse_existing
 
 
@@ -19,7 +22,11 @@ def demo(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train and compare on the synthetic dataset: untrained, global clustering alone, CALR."""
+    """Train and compare on the synthetic dataset: untrained, global clustering alone, CALR.
+
+    Example:
+        calr demo --output demo
+    """
     from calr_cli.config.loading import resolve_settings
 
     flags = options.setting_flags(context.params, "inter")
@@ -33,9 +40,11 @@ def demo(
     result = run_demo(settings, choose_devices(None, device, None, reporter)[0], output, reporter)
     if json:
         print_json(result)
-        return
-    print_table(
-        ["model", *MEASURES],
-        [[row["model"], *(f"{row[measure]:.1f}" for measure in MEASURES)] for row in result["rows"]],
-    )
-    print_paths(result["runs"])
+    else:
+        print_table(
+            ["model", *MEASURES],
+            [[row["model"], *(f"{row[measure]:.1f}" for measure in MEASURES)] for row in result["rows"]],
+        )
+        print_paths(result["runs"])
+    runs = [Path(result["runs"][name]) for name in ("stage 2", "baseline")]
+    print_next(quiet, report_words(context.params, *runs))

@@ -38,7 +38,8 @@ def embed(
 ) -> None:
     """Write the features of images, unit rows whose inner products are similarities.
 
-    Example: calr embed --resume model.pth photos/ --output features.npz
+    Example:
+        calr embed --resume model.pth photos/ --output features.npz
     """
     from calr_cli.data.feature_files import check_output, write_features
     from calr_cli.data.image_lists import list_images

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calr_cli.cli import options
+from calr_cli.cli import completion, options
 from calr_cli.cli.console import print_json, print_paths, print_table, print_text, reporter_for
+from calr_cli.cli.next_steps import after_evaluation, print_next
 from calr_cli.cli.ranks import on_main
 from calr_cli.cli.start import devices_of, resolved_settings, show_config
-from calr_cli.cli.trained import FROM_MODEL, refuse_other_network
 from calr_cli.errors import CheckpointError, ConfigError
 from calr_cli.events import Reporter
 
@@ -33,6 +33,7 @@ def evaluate(
             metavar="FILE",
             help="model file, of calr or of another program; a bare name is looked for in the newest "
             "finished run too",
+            autocompletion=completion.models,
         ),
     ] = None,
     rerank: options.Rerank = False,
@@ -63,7 +64,13 @@ def evaluate(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure mAP and Rank-1, -5, -10 of a trained model, or of an untrained one (-a, --pretrained)."""
+    """Measure mAP and Rank-1, -5, -10 of a trained model, or of an untrained one (-a, --pretrained).
+
+    Examples:
+        calr evaluate --resume model.pth
+        calr evaluate --resume model.pth --calibrate
+        calr evaluate -d veri -a resnet50 --pretrained imagenet
+    """
     reporter = reporter_for(quiet)
     if resume is None and pretrained is None:
         raise ConfigError(
@@ -98,16 +105,20 @@ def evaluate(
         "model": model,
         **run_evaluation(settings, file, images, rerank, devices, logs, reporter, calibrate),
     }
+    if file is not None:
+        on_main(lambda: keep_figures(file, result, reporter))
     if calibrate and file is not None:
         on_main(lambda: keep_calibration(file, result["calibration"]))
     if json:
         print_json(result)
-        return
-    if "mAP" in result:
-        show_metrics(result)
-    if calibrate:
-        show_calibration(result["calibration"])
-        reporter.note(f"kept in {file}; next: calr compare --resume {file} A B, or calr search")
+    else:
+        if "mAP" in result:
+            show_metrics(result)
+        if calibrate:
+            show_calibration(result["calibration"])
+            reporter.note(f"kept in {file}")
+    if file is not None:
+        print_next(quiet, *after_evaluation(file, images, context.params))
 
 
 def find_trained(name: str, params: Mapping[str, Any], reporter: Reporter) -> tuple[Path, ResolvedSettings]:
@@ -119,6 +130,7 @@ def find_trained(name: str, params: Mapping[str, Any], reporter: Reporter) -> tu
     """
     from calr_cli.data.names import resolve_dataset_name
     from calr_cli.models.foreign import ForeignWeights
+    from calr_cli.pipelines.embedding import FROM_MODEL, refuse_other_network
     from calr_cli.pipelines.run_dir import find_model
     from calr_cli.training.checkpoint import open_model
 
@@ -131,7 +143,7 @@ def find_trained(name: str, params: Mapping[str, Any], reporter: Reporter) -> tu
         return path, settings_of_foreign(opened, params, reporter)
     card = opened[1]
     refuse_other_network(path, card, params)
-    known = {options.SETTING_FLAGS[name][0]: (str(path), getattr(card, name)) for name in FROM_MODEL}
+    known = {key: (str(path), getattr(card, name)) for name, key in FROM_MODEL.items()}
     params = {**params, "dataset": dataset or card.dataset}
     return path, resolved_settings(params, "evaluation", known)
 
@@ -220,6 +232,23 @@ def keep_calibration(file: Path, calibration: Mapping[str, Any]) -> None:
 
     encoder, card = load_model(file)
     save_model(file, encoder, replace(card, calibration=calibration))
+
+
+def keep_figures(file: Path, result: Mapping[str, Any], reporter: Reporter) -> None:
+    """Keep what was measured of a run's model, on the run's dataset, in its folder, for `calr runs`."""
+    from calr_cli.pipelines.run_dir import RunFolder
+
+    run = RunFolder(file.parent)
+    if file != run.model or "mAP" not in result or result["rerank"]:
+        return
+    try:
+        if run.read_environment()["settings"]["data.dataset"] == result["dataset"]:
+            others = ("model", "calibration")
+            run.write_evaluation({name: result[name] for name in result if name not in others})
+    except (CheckpointError, KeyError):
+        return  # a model without its run
+    except OSError as error:
+        reporter.note(f"the figures are not kept in {run.evaluation}: {error.strerror}")
 
 
 def show_calibration(values: Mapping[str, Any]) -> None:

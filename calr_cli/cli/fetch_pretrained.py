@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from calr_cli.cli import options
+from calr_cli.cli import completion, options
 from calr_cli.cli.console import RichReporter, print_json, print_table, print_text
 from calr_cli.errors import ConfigError, WeightsError
 
@@ -18,7 +18,14 @@ LICENCE = "see source"
 
 def fetch_pretrained(
     arch: Annotated[
-        str | None, typer.Option("-a", "--arch", metavar="ARCH", help=options.meaning("model.arch"))
+        str | None,
+        typer.Option(
+            "-a",
+            "--arch",
+            metavar="ARCH",
+            help=options.meaning("model.arch"),
+            autocompletion=completion.choices_of("model.arch"),
+        ),
     ] = None,
     file: Annotated[
         Path | None,
@@ -38,7 +45,12 @@ def fetch_pretrained(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Download the ImageNet weights of an architecture into calr's cache, unless they are there."""
+    """Download the ImageNet weights of an architecture into calr's cache, unless they are there.
+
+    Examples:
+        calr fetch-pretrained -a resnet50
+        calr fetch-pretrained -a resnet50 --file resnet50.pth
+    """
     if listing:
         if arch or file or mirror:
             raise ConfigError("--list shows every architecture: leave -a, --file and --mirror out")

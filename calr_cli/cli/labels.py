@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from calr_cli.cli import options
+from calr_cli.cli import completion, options
 from calr_cli.cli.console import print_json, print_paths, print_table, reporter_for
+from calr_cli.cli.next_steps import print_next
 from calr_cli.cli.start import no_dataset
 from calr_cli.errors import ConfigError
 
@@ -39,7 +40,11 @@ def import_labels(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write labels from elsewhere as local_labels.csv of a prepared dataset; all its images must have one."""
+    """Write labels from elsewhere as local_labels.csv of a prepared dataset; all its images must have one.
+
+    Example:
+        calr labels import theirs.csv -d veri --output local_labels.csv
+    """
     if dataset is None:
         raise no_dataset()
     if output.exists():
@@ -60,7 +65,7 @@ def import_labels(
         rows = [[str(part["camera"]), f"{part['images']:,}", f"{part['clusters']:,}"] for part in parts]
         print_table(["camera", "images", "clusters"], rows)
         print_paths({"local labels": output})
-    reporter.note(f"next: calr train-inter -d {summary['dataset']} --local-labels {output}")
+    print_next(quiet, ["train-inter", "-d", summary["dataset"], "--local-labels", str(output)])
 
 
 def score_labels(
@@ -72,13 +77,18 @@ def score_labels(
             "--dataset",
             metavar="NAME",
             help="dataset that knows the identities; default: they start the file names",
+            autocompletion=completion.datasets,
         ),
     ] = None,
     root: options.Root = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure labels against identities, camera by camera."""
+    """Measure labels against identities, camera by camera.
+
+    Example:
+        calr labels score local_labels.csv -d veri
+    """
     from calr_cli.data.prepared import load_dataset
     from calr_cli.pipelines.label_files import score_labels as score
 
@@ -112,7 +122,11 @@ def show_score(result: Mapping[str, Any]) -> None:
 
 
 def diff_labels(first: Labels, second: Labels, json: options.Json = False) -> None:
-    """Compare two label files of the same images, camera by camera."""
+    """Compare two label files of the same images, camera by camera.
+
+    Example:
+        calr labels diff mine/local_labels.csv theirs/local_labels.csv
+    """
     from calr_cli.pipelines.label_files import diff_labels as diff
 
     result = diff(first, second)

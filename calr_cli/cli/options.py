@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from calr_cli.cli import completion
 from calr_cli.config.wording import LEAVES, choices
 
 SETTING_FLAGS: dict[str, tuple[str, str]] = {
@@ -57,7 +58,13 @@ def meaning(key: str) -> str:
 
 def setting(key: str, *names: str, metavar: str) -> Any:
     """The option of a setting; without it the preset or the default decides."""
-    return typer.Option(*names, help=meaning(key), metavar=metavar, rich_help_panel="Settings")
+    return typer.Option(
+        *names,
+        help=meaning(key),
+        metavar=metavar,
+        autocompletion=completion.choices_of(key),
+        rich_help_panel="Settings",
+    )
 
 
 def switch(key: str, name: str) -> Any:
@@ -68,7 +75,12 @@ def switch(key: str, name: str) -> Any:
 Dataset = Annotated[
     str | None,
     typer.Option(
-        "-d", "--dataset", metavar="NAME", help="dataset, prepared or built in", rich_help_panel="Settings"
+        "-d",
+        "--dataset",
+        metavar="NAME",
+        help="dataset, prepared or built in",
+        autocompletion=completion.datasets,
+        rich_help_panel="Settings",
     ),
 ]
 Arch = Annotated[str | None, setting("model.arch", "-a", "--arch", metavar="ARCH")]
@@ -182,6 +194,7 @@ ResumeRun = Annotated[
         "--resume",
         metavar="RUN_FOLDER",
         help="continue the interrupted run in this folder",
+        autocompletion=completion.runs,
         rich_help_panel="Where",
     ),
 ]
@@ -201,6 +214,15 @@ LocalLabels = Annotated[
         metavar="PATH",
         help="local_labels.csv, or a folder of cam<k>/pseudo_label.npy; default: the newest of the dataset",
         rich_help_panel="Where",
+    ),
+]
+Tensorboard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard",
+        help="write curves and features for TensorBoard into the run folder as well; a resumed run goes on "
+        "with that",
+        rich_help_panel="Output",
     ),
 ]
 Rerank = Annotated[bool, typer.Option("--rerank", help="re-rank with k-reciprocal neighbours")]

@@ -12,6 +12,7 @@ import typer
 from calr_cli.cli import options
 from calr_cli.cli.cards import show_card
 from calr_cli.cli.console import RichReporter, print_json, print_text
+from calr_cli.cli.next_steps import print_next
 from calr_cli.errors import ConfigError
 
 OWN = "Your own images"
@@ -89,7 +90,12 @@ def prepare_data(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find, unpack and check datasets: the published ones under --root, or your own images."""
+    r"""Find, unpack and check datasets: the published ones under --root, or your own images.
+
+    Examples:
+        calr prepare-data --root /data
+        calr prepare-data --images photos/ --name shop --pattern 'cam(?P<camid>\d+)'
+    """
     reporter = RichReporter(quiet)
     check_combination(context.params)
     share = None if split is None else parsed_share(split)
@@ -119,7 +125,7 @@ def prepare_data(
             if place:
                 print_text("")
             show_card(card, verify)
-    reporter.note(f"next: calr train -d {cards[0].name}")
+    print_next(quiet, ["train", "-d", cards[0].name])
 
 
 def check_combination(params: Mapping[str, Any]) -> None:

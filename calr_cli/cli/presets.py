@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from calr_cli.cli import options
+from calr_cli.cli import completion, options
 from calr_cli.cli.console import print_json, print_table, print_text
 
 PURPOSE = "# Purpose:"
@@ -14,7 +14,11 @@ PURPOSE = "# Purpose:"
 
 
 def list_presets(json: options.Json = False) -> None:
-    """List the presets."""
+    """List the presets.
+
+    Example:
+        calr presets list
+    """
     from calr_cli.config.loading import preset_names, read_preset
 
     first_lines = {name: read_preset(name).partition("\n")[0] for name in preset_names()}
@@ -27,10 +31,19 @@ def list_presets(json: options.Json = False) -> None:
 
 def show_preset(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="a preset, as listed, or an alias of its dataset")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="a preset, as listed, or an alias of its dataset",
+            autocompletion=completion.presets,
+        ),
     ],
 ) -> None:
-    """Show what a preset sets."""
+    """Show what a preset sets.
+
+    Example:
+        calr presets show veri
+    """
     from calr_cli.config.loading import read_preset
     from calr_cli.data.names import ALIASES
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from calr_cli.cli import options
+from calr_cli.cli import completion, options
 from calr_cli.cli.console import print_json, print_paths, reporter_for
 from calr_cli.cli.start import devices_of
 from calr_cli.errors import ConfigError
@@ -18,7 +18,9 @@ def report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="run folders, finished or not; the others are compared with the first"
+            metavar="RUN...",
+            help="run folders, finished or not; the others are compared with the first",
+            autocompletion=completion.runs,
         ),
     ],
     output: Annotated[
@@ -36,7 +38,12 @@ def report(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write one HTML file that shows runs: curves, ranked lists, clusters, a map of features, differences."""
+    """Write one HTML file that shows runs: curves, ranked lists, clusters, a map of features, differences.
+
+    Examples:
+        calr report runs/shop/inter/20260131-120000
+        calr report one/inter two/inter --output compared.html
+    """
     from calr_cli.report.page import write_report
     from calr_cli.report.record import read_runs
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from calr_cli.cli import options
-from calr_cli.cli.console import print_json, print_paths, print_table, reporter_for
+from calr_cli.cli.console import print_json, print_paths, print_table, print_text, reporter_for
 from calr_cli.cli.embed import Images
 from calr_cli.cli.trained import Resume, Threshold, open_trained, similarity_threshold, tell_calibration
 
@@ -51,7 +51,9 @@ def search(
 
     The features of a gallery are kept and used again as long as its images and the model stay the same.
 
-    Example: calr search --resume model.pth --gallery photos/ query.jpg
+    Examples:
+        calr search --resume model.pth --gallery photos/ query.jpg
+        calr search --resume model.pth --gallery photos/ lost/ --html found.html
     """
     from calr_cli.data.image_lists import list_images
     from calr_cli.files import atomic_write
@@ -91,17 +93,16 @@ def search(
 
 
 def show_answers(result: Mapping[str, Any]) -> None:
-    """A row for each image found, and one for each query that is unknown."""
+    """For each query whether it is unknown, and a table of the images found; paths, long ones, come last."""
     from calr_cli.evaluation.calibration import in_percent
 
-    rows = []
-    for answer in result["queries"]:
+    for place, answer in enumerate(result["queries"]):
+        print_text(f"{chr(10) if place else ''}query: {answer['query']}")
         if answer["unknown"]:
-            rows.append(
-                [answer["query"], "", f"unknown: nothing reaches {result['threshold']:.3f}", "", "", ""]
-            )
+            print_text(f"unknown: nothing reaches {result['threshold']:.3f}")
+        rows = []
         for found in answer["results"]:
             verdict = {True: "same", False: "no", None: "-"}[found["same"]]
             numbers = (f"{found['similarity']:.3f}", in_percent(found["probability"]), verdict)
-            rows.append([answer["query"], str(found["rank"]), found["path"], *numbers])
-    print_table(["query", "rank", "image", "similarity", "probability", "same"], rows, numbers_from=3)
+            rows.append([str(found["rank"]), *numbers, found["path"]])
+        print_table(["rank", "similarity", "probability", "same", "image"], rows, numbers_from=5)

@@ -53,7 +53,6 @@ def train_seeds(
 
 def evaluate_once(start: Start, pair: Pair, reporter: Reporter) -> dict[str, float]:
     """The figures of a finished pair, measured now or before."""
-    from calr_cli.files import atomic_write
     from calr_cli.pipelines.processes import run_evaluation
 
     run = pair.inter
@@ -62,12 +61,7 @@ def evaluate_once(start: Start, pair: Pair, reporter: Reporter) -> dict[str, flo
     else:
         told = with_settings_of(run, start).settings
         result = run_evaluation(told, run.model, start.dataset, False, start.devices, run.logs, reporter)
-
-        def keep() -> None:
-            with atomic_write(run.evaluation) as temporary:
-                temporary.write_text(json.dumps(result) + "\n", encoding="utf-8")
-
-        on_main(keep)
+        on_main(lambda: run.write_evaluation(result))
     return {measure: result[measure] for measure in MEASURES}
 
 

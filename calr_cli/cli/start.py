@@ -46,12 +46,14 @@ class Start:
         dataset: Its images.
         devices: Where it works, a process on each.
         continuation: Of the run to continue, None for a new one.
+        tensorboard: Whether it writes for TensorBoard as well.
     """
 
     settings: Settings
     dataset: Dataset
     devices: list[torch.device]
     continuation: Continuation | None = None
+    tensorboard: bool = False
 
 
 def resolved_settings(
@@ -191,14 +193,17 @@ def checked(
     """The start of a run whose data and weights are there.
 
     Raises:
-        CalrError: They are not, or cannot be used.
+        CalrError: They are not, or cannot be used; or tensorboard is asked for and is not installed.
     """
     from calr_cli.data.prepared import load_dataset
     from calr_cli.pipelines.build import check_start
+    from calr_cli.pipelines.tensorboard import require_tensorboard
 
+    if params["tensorboard"]:
+        require_tensorboard()
     dataset = load_dataset(settings.data.dataset, params["root"], reporter)
     reporter.note(check_start(settings))
-    return Start(settings, dataset, devices, continuation)
+    return Start(settings, dataset, devices, continuation, params["tensorboard"])
 
 
 def begin_run(start: Start, stage: str, output: Path | None, reporter: Reporter) -> RunFolder:
@@ -212,8 +217,29 @@ def begin_run(start: Start, stage: str, output: Path | None, reporter: Reporter)
 
     plan = start.continuation
     if plan is not None:
-        return on_main(lambda: begin_continuation(plan, start.devices, reporter))
-    return on_main(lambda: create_run(start.settings, stage, start.devices, output))
+        run = on_main(lambda: begin_continuation(plan, start.devices, reporter))
+    else:
+        run = on_main(lambda: create_run(start.settings, stage, start.devices, output))
+    follow(start, run)
+    return run
+
+
+def follow(start: Start, run: RunFolder) -> None:
+    """Have the run write for TensorBoard, beginning with the epochs that are done, if that is asked for."""
+    from calr_cli.pipelines.run_dir import RunFolder
+    from calr_cli.pipelines.tensorboard import begin_events
+
+    def begin() -> None:
+        folders = [run]
+        if run.read_environment()["stage"] == "intra":  # a camera is a training of its own
+            folders = [RunFolder(run.path / f"cam{camid}") for camid in set(start.dataset.train.camids)]
+        for folder in folders:
+            folder.tensorboard.mkdir(parents=True, exist_ok=True)
+            if rows := folder.read_metrics():
+                begin_events(folder.tensorboard, rows)
+
+    if start.tensorboard:
+        on_main(begin)
 
 
 def refuse_existing(output: Path | None) -> None:

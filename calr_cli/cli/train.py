@@ -10,7 +10,8 @@ from typing import Any
 import typer
 
 from calr_cli.cli import options
-from calr_cli.cli.console import print_json, reporter_for
+from calr_cli.cli.console import print_json, print_text, reporter_for
+from calr_cli.cli.next_steps import after_seeds, after_training, print_next
 from calr_cli.cli.pairs import begin_pairs, continue_pairs, plan_pairs, train_pair
 from calr_cli.cli.ranks import on_main
 from calr_cli.cli.seeds import show_seeds, train_seeds
@@ -18,6 +19,7 @@ from calr_cli.cli.start import (
     Start,
     checked,
     devices_of,
+    follow,
     refuse_beside_resume,
     resume_command,
     start_training,
@@ -49,10 +51,19 @@ def train(
     root: options.Root = None,
     output: options.OutputOfBoth = None,
     resume: options.ResumeBoth = None,
+    tensorboard: options.Tensorboard = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Both stages. Settings of one stage: --set intra.epochs=10, --set inter.batch_size=128."""
+    """Train both stages, one after the other.
+
+    Settings of one stage: --set intra.epochs=10, --set inter.batch_size=128.
+
+    Examples:
+        calr train -d shop
+        calr train -d veri --gpus 0,1,2,3 --output veri
+        calr train --resume veri
+    """
     if seeds is not None and seeds < 1:
         raise ConfigError(f"--seeds {seeds} must be from 1")
     reporter = reporter_for(quiet)
@@ -68,21 +79,27 @@ def train(
         plans = on_main(partial(plan_pairs, resume, set_ or ()))
         start = checked(plans[0]["inter"].settings, None, devices, context.params, reporter)
         pairs = on_main(partial(continue_pairs, plans, devices, reporter))
+    for pair in pairs:
+        for run in filter(None, (pair.intra, pair.inter)):
+            follow(start, run)
     if pairs[0].intra is None:
         reporter.note("inter.refinement.enabled = false: nothing uses local labels, stage 1 is left out")
 
     again = [] if folder is None else [resume_command("train", folder, context.params)]
-    if folder is not None and pairs[0].inter.path.parent != folder:
+    first = pairs[0].inter
+    if folder is not None and first.path.parent != folder:
         result = train_seeds(start, pairs, context.params, reporter, *again)
         show: Callable[[dict[str, Any]], None] = show_seeds
+        steps = after_seeds([pair.inter for pair in pairs], start.dataset, context.params)
     else:
         result = train_pair(start, pairs[0], context.params, reporter, *again)
         show = show_pair
+        steps = after_training(first, start.dataset, context.params)
     if json:
         print_json(result)
     else:
         show(result)
-    reporter.note(f"next: calr evaluate --resume {pairs[0].inter.model}")
+    print_next(quiet, *steps)
 
 
 def folder_of(start: Start, seeds: int | None, output: Path | None) -> Path | None:
@@ -96,6 +113,8 @@ def folder_of(start: Start, seeds: int | None, output: Path | None) -> Path | No
 
 def show_pair(result: dict[str, Any]) -> None:
     """The summaries of the stages that ran."""
-    for stage, show in (("intra", show_intra), ("inter", show_inter)):
-        if stage in result:
-            show(result[stage])
+    if "intra" in result:
+        show_intra(result["intra"])
+        print_text("")
+    if "inter" in result:
+        show_inter(result["inter"])

@@ -11,6 +11,7 @@ import typer
 
 from calr_cli.cli import options
 from calr_cli.cli.console import print_json, print_paths, print_table, reporter_for
+from calr_cli.cli.next_steps import after_training, print_next
 from calr_cli.cli.ranks import on_main
 from calr_cli.cli.start import Start, begin_run, resumable, resume_command, start_training
 from calr_cli.cli.train_intra import run_intra
@@ -48,12 +49,17 @@ def train_inter(
     root: options.Root = None,
     output: options.Output = None,
     resume: options.ResumeRun = None,
+    tensorboard: options.Tensorboard = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Stage 2: train one model over all cameras on refined labels; write model.pth.
 
     Without local labels of the dataset, stage 1 runs first.
+
+    Examples:
+        calr train-inter -d veri --gpus 0,1,2,3
+        calr train-inter --resume runs/veri/inter/20260131-120000
     """
     reporter = reporter_for(quiet)
     start = start_training(context.params, "inter", reporter)
@@ -71,7 +77,7 @@ def train_inter(
         print_json(summary)
     else:
         show_inter(summary)
-    reporter.note(f"next: calr evaluate --resume {run.model}")
+    print_next(quiet, *after_training(run, start.dataset, context.params))
 
 
 def find_local_labels(start: Start, given: Path | None, reporter: Reporter) -> Path | None:

@@ -8,6 +8,7 @@ import typer
 
 from calr_cli.cli import options
 from calr_cli.cli.console import print_json, print_paths, print_table, print_text, reporter_for
+from calr_cli.cli.next_steps import after_stage_1, print_next
 from calr_cli.cli.start import Start, begin_run, resumable, resume_command, start_training
 from calr_cli.events import Reporter
 
@@ -39,10 +40,16 @@ def train_intra(
     root: options.Root = None,
     output: options.Output = None,
     resume: options.ResumeRun = None,
+    tensorboard: options.Tensorboard = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Stage 1: train and cluster within each camera; write local_labels.csv."""
+    """Stage 1: train and cluster within each camera; write local_labels.csv.
+
+    Examples:
+        calr train-intra -d veri
+        calr train-intra -d shop -a mobilenet_v2 --epochs 10 --device cpu
+    """
     reporter = reporter_for(quiet)
     start = start_training(context.params, "intra", reporter)
     if start is None:
@@ -54,9 +61,7 @@ def train_intra(
         print_json(summary)
     else:
         show_intra(summary)
-    reporter.note(
-        f"next: calr train-inter -d {start.settings.data.dataset} --local-labels {run.local_labels}"
-    )
+    print_next(quiet, after_stage_1(run, start.settings.data.dataset, context.params))
 
 
 def run_intra(start: Start, run: RunFolder, reporter: Reporter) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def require_test_set(dataset: Dataset) -> None:
     query, gallery = dataset.query, dataset.gallery
     if not len(query) or not len(gallery):
         raise DataError(
-            f"{dataset.name} has {len(query)} query and {len(gallery)} gallery images: nothing to test on",
+            f"nothing to test on: {dataset.name} has {len(query)} query and {len(gallery)} gallery images",
             "Prepare it with a pid group and --split 0.5, or a csv with columns pid and split",
         )
     if not (query.has_identities and gallery.has_identities):

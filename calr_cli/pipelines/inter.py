@@ -19,6 +19,7 @@ from calr_cli.distances.knn import choose_backend
 from calr_cli.distributed import collectives
 from calr_cli.events import Reporter, SilentReporter
 from calr_cli.files import atomic_write
+from calr_cli.models.encoder import Encoder
 from calr_cli.pipelines.build import (
     build_alignment,
     build_encoder,
@@ -36,10 +37,11 @@ from calr_cli.pipelines.labels import (
 )
 from calr_cli.pipelines.learning import draw_batches, train_under_way
 from calr_cli.pipelines.monitoring import Monitor
+from calr_cli.pipelines.projector import SAMPLE, write_projection
 from calr_cli.pipelines.run_dir import RunFolder
 from calr_cli.training.checkpoint import save_model
 from calr_cli.training.state import EpochUnderWay, TrainingState
-from calr_cli.types import Dataset, FloatArray, IntArray
+from calr_cli.types import Dataset, FloatArray, ImageSet, IntArray
 
 
 def train_inter(
@@ -85,7 +87,7 @@ def train_inter(
     if collectives.is_main():
         run.keep_metrics(state.rows)
     pixels = build_pixels(settings, images, reporter)
-    start = state.epoch
+    start, labels = state.epoch, None
 
     for epoch in range(start, inter.epochs + 1):
         if epoch == inter.epochs and inter.selection.model == "last":
@@ -96,9 +98,9 @@ def train_inter(
                 settings, state, pixels, images.camids, local_labels, told, reporter
             )
             _judge(settings, state, run)
+        labels = EpochLabels.from_tensors(state.under_way.labels)
         if epoch == inter.epochs or _patience_is_over(settings, state):
             break
-        labels = EpochLabels.from_tensors(state.under_way.labels)
         refined, seconds = labels.refined_labels, state.under_way.seconds
         weighted = inter.weights.mode == "entropy" and epoch >= inter.weights.start_epoch
         weights = np.maximum(cluster_weights(refined, images.camids), inter.weights.floor)
@@ -149,6 +151,8 @@ def train_inter(
         if collectives.is_main():
             run.append_metrics(row)
         reporter.metric(row)
+    if collectives.broadcast(run.tensorboard.is_dir()):
+        _show_features(settings, encoder, images, pixels, labels, run, reporter)
     chosen = state.best["selected"] if inter.selection.model == "selected" else {"epoch": state.epoch}
     reporter.note(
         f"{run.model.name}: {inter.selection.model}, after {chosen['epoch']} of {state.epoch} epochs"
@@ -213,6 +217,30 @@ def _keep_best(name: str, score: float, state: TrainingState, settings: Settings
         if collectives.is_main():
             # Not a copy of last.pth: a run that was killed may have written a later one there.
             save_model(file, state.encoder, model_card(settings, "inter", state.epoch))
+
+
+def _show_features(
+    settings: Settings,
+    encoder: Encoder,
+    images: ImageSet,
+    pixels: PixelSource,
+    labels: EpochLabels | None,
+    run: RunFolder,
+    reporter: Reporter,
+) -> None:
+    """Features of a sample for TensorBoard, by the encoder as it is, with the labels that it gave last."""
+    sample = np.arange(min(len(images), SAMPLE))  # records are in the order of their digests: any of them
+    some = pixels.subset(sample)
+    features = build_extractor(settings, reporter)(encoder, some, title="features for TensorBoard")
+    if collectives.is_main():
+        shown = images.subset(sample)
+        columns: dict[str, Any] = {"image": shown.paths, "camera": shown.camids}
+        if labels is not None:
+            columns["cluster"] = labels.refined_labels[sample]
+        if shown.has_identities:
+            columns["identity"] = shown.pids
+        (block,) = some.batches([sample])
+        write_projection(run.tensorboard, features, block.numpy(), columns)
 
 
 def _patience_is_over(settings: Settings, state: TrainingState) -> bool:

@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from calr_cli.config.loading import dump_settings, flat_settings, load_settings_file
 from calr_cli.config.schema import Settings
 from calr_cli.errors import CheckpointError
 from calr_cli.files import atomic_write
-from calr_cli.pipelines.environment import environment
+from calr_cli.pipelines.tensorboard import append_event, begin_events
+
+if TYPE_CHECKING:  # torch takes seconds to import; listing runs does without
+    import torch
 
 RUNS = Path("runs")
 
@@ -68,8 +69,13 @@ class RunFolder:
 
     @property
     def evaluation(self) -> Path:
-        """Figures of the model on query and gallery; written by ``calr train --seeds``."""
+        """Figures of the model on query and gallery, without re-ranking; there once it was evaluated."""
         return self.path / "evaluation.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """What TensorBoard shows; written as long as the folder is there."""
+        return self.path / "tensorboard"
 
     @property
     def config(self) -> Path:
@@ -113,10 +119,17 @@ class RunFolder:
             content = {"criteria": criteria, "selected": selected}
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
+    def write_evaluation(self, figures: Mapping[str, Any]) -> None:
+        """Keep what was measured of the model."""
+        with atomic_write(self.evaluation) as temporary:
+            temporary.write_text(json.dumps(figures) + "\n", encoding="utf-8")
+
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one epoch's figures."""
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        if self.tensorboard.is_dir():
+            append_event(self.tensorboard, row)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The figures of all epochs so far; a last line cut short by a crash is left out."""
@@ -124,6 +137,29 @@ class RunFolder:
             return []
         lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def read_rows(self, stage: str) -> list[dict[str, Any]]:
+        """The figures of all epochs so far, of stage 1 those of every camera, camera by camera.
+
+        Raises:
+            CheckpointError: They are not as calr wrote them.
+        """
+        folders = [self]
+        if stage == "intra" and not self.metrics.exists():  # they are put together when the stage ends
+            folders = [RunFolder(file.parent) for file in sorted(self.path.glob("cam*/metrics.jsonl"))]
+        rows: list[dict[str, Any]] = []
+        for part in folders:
+            try:
+                rows += sorted(part.read_metrics(), key=lambda row: int(row["epoch"]))
+            except (ValueError, KeyError, TypeError):
+                raise CheckpointError(
+                    f"{part.metrics} is not as calr wrote it", "Delete it to do without its figures"
+                ) from None
+        return rows
+
+    def is_finished(self, stage: str) -> bool:
+        """Whether the run left what it was run for."""
+        return (self.model if stage == "inter" else self.local_labels).is_file()
 
     @property
     def epochs_done(self) -> int:
@@ -134,6 +170,8 @@ class RunFolder:
         """Replace the figures: a resumed run drops those of epochs that it does again."""
         with atomic_write(self.metrics) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        if self.tensorboard.is_dir():
+            begin_events(self.tensorboard, rows)
 
 
 def create_run(
@@ -150,6 +188,8 @@ def create_run(
     Raises:
         CheckpointError: ``output`` exists already, or the folder cannot be made.
     """
+    from calr_cli.pipelines.environment import environment
+
     path = output or free_name(RUNS / settings.data.dataset / stage)
     try:
         path.mkdir(parents=True)

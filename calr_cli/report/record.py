@@ -36,7 +36,7 @@ class RunRecord:
     @property
     def finished(self) -> bool:
         """Whether it left what it was run for."""
-        return (self.folder.model if self.stage == "inter" else self.folder.local_labels).is_file()
+        return self.folder.is_finished(self.stage)
 
     @property
     def model(self) -> Path | None:
@@ -89,21 +89,4 @@ def _read_run(path: Path, name: str) -> RunRecord:
         raise CheckpointError(f"{path} is not a run folder: it has no config.yaml", hint)
     environment = folder.read_environment()
     stage = environment["stage"]
-    return RunRecord(name, folder, stage, folder.settings, environment, _rows(folder, stage))
-
-
-def _rows(folder: RunFolder, stage: str) -> list[dict[str, Any]]:
-    """Stage 1 collects the figures of its cameras when it ends: before, they are in the cameras' folders."""
-    folders = [folder]
-    if stage == "intra" and not folder.metrics.exists():
-        folders = [RunFolder(metrics.parent) for metrics in sorted(folder.path.glob("cam*/metrics.jsonl"))]
-    rows: list[dict[str, Any]] = []
-    for part in folders:
-        try:
-            rows += sorted(part.read_metrics(), key=lambda row: int(row["epoch"]))
-        except (ValueError, KeyError, TypeError):
-            raise CheckpointError(
-                f"{part.metrics} is not as calr wrote it",
-                "Delete it to do without its figures",
-            ) from None
-    return rows
+    return RunRecord(name, folder, stage, folder.settings, environment, folder.read_rows(stage))

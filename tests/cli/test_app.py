@@ -17,7 +17,7 @@ from tests.cli.conftest import Calr
 
 COMMANDS = (
     *("prepare-data", "fetch-pretrained", "train-intra", "train-inter", "train", "evaluate", "demo"),
-    "report",
+    *("embed", "search", "compare", "export", "report", "runs"),
 )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from calr_cli.data.local_labels import read_local_labels
 from calr_cli.data.prepared import load_dataset
@@ -41,7 +42,7 @@ def test_the_three_lines(calr: Calr, veri_root: Path, folder: Path) -> None:
     (intra,), (inter,) = (list(folder.glob(f"runs/veri/{stage}/*")) for stage in ("intra", "inter"))
     stage1, stage2 = (path.relative_to(folder) for path in (intra, inter))
     assert trained.stdout.split()[-4:] == ["run", str(stage2), "model", str(stage2 / "model.pth")]
-    assert trained.stderr.splitlines()[-1] == f"next: calr evaluate --resume {stage2}/model.pth"
+    assert f"next: calr evaluate --resume {stage2}/model.pth" in trained.stderr.splitlines()
     assert {path.name for path in inter.iterdir()} == {
         *("config.yaml", "environment.json", "metrics.jsonl", "local_labels.csv"),
         *("checkpoint.pth", "last.pth", "selected.pth", "model.pth", "selection.json"),
@@ -187,13 +188,18 @@ def program(*words: str) -> subprocess.CompletedProcess[str]:
 def test_both_stages_and_evaluation_in_two_processes(calr: Calr, veri: str, folder: Path) -> None:
     two = ["--device", "cpu", "--processes", "2", "--json"]
     few = ["--set", "inter.iters=2", "--set", "inter.epochs=1"]
-    trained = program("calr_cli", "train", "-d", veri, *SHORT, *SMALL, *few, *two, "--output", "both")
+    flags = [*few, *two, "--output", "both", "--tensorboard"]
+    trained = program("calr_cli", "train", "-d", veri, *SHORT, *SMALL, *flags)
     assert trained.returncode == 0, trained.stderr
     summary = json.loads(trained.stdout)
     assert [row["camera"] for row in summary["intra"]["per_camera"]] == [0, 1, 2]
     assert summary["inter"]["model"] == "both/inter/model.pth"
     environment = json.loads((folder / "both/inter/environment.json").read_text())
     assert (environment["processes"], len(environment["devices"])) == (2, 2)
+    for part in ("inter", *(f"intra/cam{camid}" for camid in range(3))):
+        (file,) = (folder / "both" / part / "tensorboard").glob("events.*")  # of one process
+        assert [event.step for event in EventFileLoader(str(file)).Load()] == [0, 0, 1]
+    assert len((folder / "both/inter/tensorboard/features.tsv").read_text().splitlines()) == 72
     measured = program("calr_cli", "evaluate", "--resume", "both/inter/model.pth", *two)
     assert measured.returncode == 0, measured.stderr
     alone = calr("evaluate", "--resume", "both/inter/model.pth", "--device", "cpu", "--json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +15,11 @@ from calr_cli.config.schema import Settings
 from calr_cli.evaluation.calibration import Calibration
 from calr_cli.models.encoder import Encoder
 from calr_cli.pipelines import processes
+from calr_cli.pipelines.run_dir import RunFolder, create_run
 from calr_cli.training.checkpoint import ModelCard, load_model, save_model
 from tests.cli.conftest import Calr
 from tests.support.foreign import Network, cap, spcl
-from tests.support.made_up import write_image
+from tests.support.made_up import make_layout, write_image
 
 CARD = ModelCard("veri", "inter", 1, "resnet18", "avg", 32, 32)
 
@@ -40,6 +43,41 @@ def test_a_model_knows_its_dataset_size_and_network(calr: Calr, veri: str, model
     assert row == ["veri", *(f"{figures[key]:.1f}" for key in head[1:5]), "18", "18"]
 
 
+@pytest.fixture
+def run(veri: str) -> RunFolder:
+    """A finished run of the prepared dataset."""
+    settings = Settings.model_validate({"data": {"dataset": veri}})
+    run = create_run(settings, "inter", [torch.device("cpu")], Path("run"))
+    save_model(run.model, Encoder("resnet18", "avg"), CARD)
+    return run
+
+
+def test_a_run_keeps_the_figures_of_its_model(calr: Calr, run: RunFolder, veri_root: Path) -> None:
+    make_layout("market1501", veri_root)
+    assert calr("prepare-data", "--root", veri_root, "--quiet").exit_code == 0
+    evaluated = ("evaluate", "--resume", run.model, "--json", "--device", "cpu")
+    for others in (["--rerank"], ["-d", "market1501"]):  # what is not of the run's own test
+        assert calr(*evaluated, *others).exit_code == 0
+        assert not run.evaluation.exists()
+    figures = calr(*evaluated).json
+    del figures["model"]
+    assert json.loads(run.evaluation.read_text()) == figures
+    assert calr("runs", ".", "--json").json["runs"][0]["mAP"] == figures["mAP"]
+
+
+def test_a_run_that_cannot_be_written_is_evaluated_all_the_same(
+    calr: Calr, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: RunFolder, figures: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "run/.evaluation.json.x")
+
+    monkeypatch.setattr(RunFolder, "write_evaluation", refuse)
+    answer = calr("evaluate", "--resume", run.model, "--json", "--device", "cpu")
+    assert answer.json["mAP"] > 0
+    line = "the figures are not kept in run/evaluation.json: Permission denied"
+    assert line in answer.stderr.splitlines()
+
+
 def test_an_untrained_network(calr: Calr, veri: str) -> None:
     size = ["--height", "32", "--width", "32"]
     answer = calr(
@@ -54,7 +92,7 @@ def test_a_model_of_another_network(calr: Calr, veri: str, model: Path) -> None:
     assert answer.exit_code == 1
     assert answer.errors == [
         f"error: {model} has arch resnet18, not resnet50",
-        f"error: {model} has height 32, not 64. Leave these flags out: the model knows them",
+        f"error: {model} has height 32, not 64. Leave that out: the model knows it",
     ]
 
 

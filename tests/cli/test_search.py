@@ -68,16 +68,17 @@ def test_search_without_calibration(calr: Calr) -> None:
     search = ("search", "--resume", "m.pth", "--gallery", "photos", "query <b>.png", "-k", "2")
     answer = calr(*search)
     assert NOT_CALIBRATED in answer.stderr.splitlines()
-    head, first, second = (line.split() for line in answer.stdout.splitlines())
-    assert head == ["query", "rank", "image", "similarity", "probability", "same"]
-    assert [first[2], second[2]] == ["1", "2"]
-    assert first[-2:] == ["-", "-"]
+    query, head, first, second = (line.split() for line in answer.stdout.splitlines())
+    assert query == ["query:", "query", "<b>.png"]
+    assert head == ["rank", "similarity", "probability", "same", "image"]
+    assert [first[0], second[0]] == ["1", "2"]
+    assert first[2:4] == ["-", "-"]
     limited = calr(*search, "--threshold", "0.5", "--json").json
     assert limited["threshold"] == 0.5
     assert [found["same"] for found in limited["queries"][0]["results"]] == [True, True]
     assert limited["queries"][0]["results"][0]["probability"] is None
     unknown = calr(*search, "--threshold", "1")
-    assert "unknown: nothing reaches 1.000" in unknown.stdout
+    assert unknown.stdout.splitlines()[:2] == ["query: query <b>.png", "unknown: nothing reaches 1.000"]
 
 
 def test_search_with_calibration(calr: Calr) -> None:

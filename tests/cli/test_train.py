@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from calr_cli.cli.seeds import mean_and_spread
 from calr_cli.config.schema import Settings
@@ -276,3 +278,31 @@ def test_stage_1_shows_every_camera(calr: Calr, veri: str, trainer: Trainer) -> 
     assert rows[0] == ["camera", "images", "local", "labels", "silhouette", "pair", "F"]
     assert rows[1:3] == [["0", "1", "1", "-", "-"], ["1", "17", "8", "0.1250", "0.500"]]
     assert rows[-1] == ["local", "labels", "run/local_labels.csv"]
+
+
+def test_tensorboard_follows_every_run(calr: Calr, veri: str, folder: Path, trainer: Trainer) -> None:
+    trainer.stop = ("inter 2 epochs 50", DataError("gone"))
+    command = ("train", "-d", veri, *SHORT, "--seeds", "2", "--output", "out")
+    assert calr(*command).exit_code == 1
+    assert not list(folder.rglob("tensorboard"))
+    done(calr("train", "--resume", "out", "--device", "cpu", "--tensorboard"))  # from here on
+    followed = {path.parent.relative_to(folder / "out").as_posix() for path in folder.rglob("tensorboard")}
+    stages = ("inter", *(f"intra/cam{camid}" for camid in range(3)))
+    assert followed == {f"seed{seed}/{stage}" for seed in (1, 2) for stage in stages}
+    for seed in (1, 2):  # finished before, and trained now
+        (file,) = (folder / f"out/seed{seed}/inter/tensorboard").iterdir()
+        assert [event.step for event in EventFileLoader(str(file)).Load()] == [0, 0, 50]
+
+
+def test_without_the_package_tensorboard_nothing_begins(
+    calr: Calr, veri: str, folder: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
+    for command in ("train", "train-intra", "train-inter"):
+        answer = calr(command, "-d", veri, *SHORT, "--tensorboard")
+        assert (answer.exit_code, len(answer.errors)) == (1, 1)
+        assert answer.errors[0].startswith(
+            "error: the package tensorboard, which writes what TensorBoard shows, "
+        )
+    assert not (folder / "runs").exists()
+    assert not trainer.done

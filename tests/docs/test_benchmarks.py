@@ -111,6 +111,16 @@ def test_calibration(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_exporting(tmp_path: Path) -> None:
+    # The script itself refuses features that differ.
+    size = ("--arch", "resnet18", "--height", "32", "--width", "32", "--images", "1")
+    rows = run("exporting.py", *size, folder=tmp_path)["exporting"]
+    assert len(rows) == 3
+    assert all(row["ms an image, batch 1"] > 0 for row in rows)
+    assert rows[-1]["file, MB"] > 40
+
+
+@pytest.mark.e2e
 def test_training(tmp_path: Path) -> None:
     # The script itself refuses features that differ.
     options = ["--size", "tiny", "--device", "cpu", "--precision", "fp32", "--workers", "1"]

@@ -30,11 +30,17 @@ from tests.support.small import SETTINGS
 
 SHELL = ("bash", "sh", "shell", "console")
 
+STORIES = [page for page in PAGES if page.name != "commands.md"]
+"""The examples of commands.md are those of ``--help``, each for itself: test_help.py parses them."""
+
 NOT_CALR = {
     "make demo": "sets up and runs `calr demo`, which the quickstart has and this test runs",
     "make test": "runs this test",
     "make check": "CI runs it before the tests",
     "pip install .": "needs a package index",
+    "pip install 'calr-cli[": "needs a package index",
+    "tensorboard --logdir": "a server; tests/pipelines/test_tensorboard.py reads what it reads",
+    "jq ": "another program",
     "python3 -m venv .venv": "belongs to the installation",
     ". .venv/bin/activate": "belongs to the installation",
     "python benchmarks/market_split.py": "needs real images and hours; prints the commands it runs",
@@ -47,6 +53,7 @@ NOT_CALR = {
     "python benchmarks/listing.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/linkage.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/searching.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/exporting.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/calibration.py": "test_benchmarks.py runs it, on the synthetic dataset",
 }
 """Other commands that may be shown, by how they start, and why they are not run here."""
@@ -234,7 +241,7 @@ def folder(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     shutil.rmtree(tmp_path)  # models are large, and pytest would keep those of three sessions
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", STORIES, ids=name)
 def test_every_command_is_one_that_is_run(page: Path) -> None:
     list(commands(name(page), fenced_lines(page)))
 
@@ -250,7 +257,7 @@ def test_a_command_that_nothing_would_run_is_noticed(line: Line) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", STORIES, ids=name)
 def test_commands_of(page: Path, folder: Path, data: Path) -> None:
     shown = list(commands(name(page), fenced_lines(page)))
     if shown and not any(text.startswith("calr prepare-data") for _, text in shown):

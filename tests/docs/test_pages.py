@@ -16,7 +16,9 @@ from calr_cli.config.wording import LEAVES, SECTIONS, shown
 from tests.docs.pages import PAGES, REPOSITORY, name, prose
 
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
-SETTING = re.compile(r"`((?:data|model|augment|intra|inter|evaluation)\.(?!pth`|py`)[a-z_0-9.]*[a-z0-9])`")
+SETTING = re.compile(
+    r"`((?:data|model|augment|intra|inter|evaluation)\.(?!(?:pth|py|json|onnx)`)[a-z_0-9.]*[a-z0-9])`"
+)
 DEFAULT = re.compile(r"`([a-z_0-9.]+)` = `([^`]+)`")
 COMMAND = re.compile(r"`(calr [^`]+)`")
 

@@ -136,7 +136,7 @@ def test_without_identities_nothing_is_called_right_or_wrong(
     manifest.write_text("\n".join([rows[0], *train]) + "\n")
     page, missing, _ = report(unfinished.path)
     assert missing.keys() == {"ranked", "camera_map", "pairs"}
-    assert "0 query and 0 gallery images: nothing to test on" in missing["ranked"]
+    assert "Nothing to test on: market1501 has 0 query and 0 gallery images. " in missing["ranked"]
     assert "identities are not known, so nothing tells whether that was right" in page.words
     assert "% of one identity" not in page.words
 

@@ -1,0 +1,78 @@
+"""``calr export``: a model for programs without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calr_cli.cli import options
+from calr_cli.cli.console import print_json, print_table, reporter_for
+from calr_cli.cli.trained import Resume, open_trained
+from calr_cli.errors import ConfigError
+
+SUFFIX = ".onnx"
+
+
+def export(
+    context: typer.Context,
+    resume: Resume,
+    format_: Annotated[str, typer.Option("--format", metavar="NAME", help="onnx, the only one")] = "onnx",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="file to write; default: the model's name, beside it"),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--images",
+            metavar="IMAGES",
+            help="image, folder or table of images to compare the result on, may be repeated; default: "
+            "images of the dataset that the model was trained on",
+        ),
+    ] = None,
+    arch: options.Arch = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    pooling: options.Pooling = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a model as an ONNX file that includes preprocessing, and compare it with PyTorch on images.
+
+    Examples:
+        calr export --resume model.pth --output model.onnx
+        calr export --resume model.pth --images photos/
+    """
+    if format_ != "onnx":
+        raise ConfigError(f"--format {format_}: not known", "Known: onnx")
+    from calr_cli.pipelines.exporting import export_onnx
+    from calr_cli.pipelines.onnx_file import require_onnx
+    from calr_cli.pipelines.run_dir import find_model
+
+    reporter = reporter_for(quiet)
+    require_onnx()
+    model = find_model(resume, None)
+    output = output or model.with_name(model.name.removesuffix(".tar")).with_suffix(SUFFIX)
+    if output.suffix != SUFFIX:
+        raise ConfigError(f"--output {output}: the name must end in {SUFFIX}")
+    if output.is_dir():
+        raise ConfigError(f"--output {output} is a folder", "Give the name of a file")
+    embedder = open_trained({**context.params, "device": "cpu"}, reporter)
+    result = export_onnx(embedder, images or [], output, reporter)
+    if json:
+        print_json(result)
+        return
+    sizes = ", ".join(str(size) for size in result["batch_sizes"])
+    compared = f"{result['images']} images ({result['images_from']})"
+    reporter.note(f"compared with PyTorch in float32 on {compared}, in batches of {sizes}")
+    cells = {
+        "file": str(output),
+        "MB": f"{result['bytes'] / 1e6:.1f}",
+        "opset": str(result["opset"]),
+        "input": f"{result['height']} x {result['width']}",
+        "dimensions": str(result["dim"]),
+        "largest difference": f"{result['largest_difference']:.1e}",
+    }
+    print_table(list(cells), [list(cells.values())])
