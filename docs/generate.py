@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -14,7 +14,13 @@ from rich.text import Text
 
 from calr_cli.cli.app import app
 from calr_cli.cli.options import SETTING_FLAGS
-from calr_cli.config.loading import preset_names, resolve_settings
+from calr_cli.config.loading import (
+    ResolvedSettings,
+    flat_settings,
+    preset_names,
+    recipe_names,
+    resolve_settings,
+)
 from calr_cli.config.schema import Settings
 from calr_cli.config.wording import LEAVES, SECTIONS, TYPE_WORDS, range_words, shown, type_words
 from calr_cli.files import atomic_write
@@ -30,8 +36,9 @@ A value comes from the last of these that gives one:
 
 1. the default in the tables below;
 2. the preset of the dataset (`-d veri`), or the file of `--config FILE`, which replaces the preset;
-3. `--set KEY=VALUE`, as often as needed, with the names below: `--set inter.memory.temperature=0.07`;
-4. a flag of its own, such as `-b/--batch-size`.
+3. the recipe of `--recipe NAME`;
+4. `--set KEY=VALUE`, as often as needed, with the names below: `--set inter.memory.temperature=0.07`;
+5. a flag of its own, such as `-b/--batch-size`.
 
 `--print-config` shows the result and where each value came from. A file nests the dotted names, as the
 presets do (`calr presets show veri`). `null` means that the value is worked out as the table says. Every
@@ -44,8 +51,12 @@ program), *field* (usual in re-identification), *ours* (chosen here).
 PRESETS = """
 ## What the presets change
 
-Datasets without a preset, your own among them, use the defaults. An empty cell is the default.
-"""
+Datasets without a preset, your own among them, use the defaults. An empty cell is the default."""
+
+RECIPES = """
+## What the recipes change
+
+Without `--recipe` training follows the published method. A recipe has the last word over a preset or file."""
 
 COMMANDS = """\
 # Commands
@@ -90,19 +101,20 @@ def setting_row(key: str) -> list[str]:
     ]
 
 
-def preset_rows() -> Iterator[list[str]]:
-    presets = {name: resolve_settings(name, None) for name in preset_names()}
+def changes(sources: Mapping[str, ResolvedSettings], kind: str) -> Iterator[str]:
+    """The lines of a table of what each preset, or each recipe, gives."""
+    flat = {name: flat_settings(resolved.settings) for name, resolved in sources.items()}
+    rows = []
     for key in LEAVES:
         if key == "data.dataset":
             continue
-        cells = []
-        for resolved in presets.values():
-            value: object = resolved.settings
-            for part in key.split("."):
-                value = getattr(value, part)
-            cells.append(code(shown(value)) if resolved.origins[key] != "default" else "")
+        cells = [
+            code(shown(flat[name][key])) if resolved.origins[key] == f"{kind} {name}" else ""
+            for name, resolved in sources.items()
+        ]
         if any(cells):
-            yield [code(key), *cells]
+            rows.append([code(key), *cells])
+    return table(["Setting", *sources], rows)
 
 
 def configuration() -> str:
@@ -122,8 +134,10 @@ def configuration() -> str:
             f"{field.annotation.__doc__}",
         ]
         lines += table(head, [setting_row(key) for key in keys]) if keys else []
-    changes = table(["Setting", *preset_names()], list(preset_rows()))
-    return INTRODUCTION + "\n".join(lines) + "\n" + PRESETS + "\n".join(changes) + "\n"
+    presets = changes({name: resolve_settings(name, None) for name in preset_names()}, "preset")
+    recipes = changes({name: resolve_settings(None, None, recipe=name) for name in recipe_names()}, "recipe")
+    lines += [PRESETS, *presets, RECIPES, *recipes]
+    return INTRODUCTION + "\n".join(lines) + "\n"
 
 
 def walk_commands(command: Any, path: str = "calr") -> Iterator[tuple[str, Any]]:

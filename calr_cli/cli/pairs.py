@@ -42,10 +42,13 @@ def begin_pairs(start: Start, seeds: int | None, folder: Path | None) -> list[Pa
 
     Raises:
         CheckpointError: A folder exists already or cannot be made.
+        ConfigError: Stage 2 is to start from a network that stage 1 does not give.
     """
+    from calr_cli.pipelines.build import check_start_model
     from calr_cli.pipelines.run_dir import create_run
 
-    stages = STAGES if start.settings.inter.refinement.enabled else STAGES[1:]
+    check_start_model(start.settings, None)
+    stages = STAGES if start.settings.inter.uses_stage_1 else STAGES[1:]
     pairs = []
     for seed in range(start.settings.seed, start.settings.seed + (seeds or 1)):
         settings = start.settings.model_copy(update={"seed": seed})

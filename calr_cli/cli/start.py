@@ -30,6 +30,7 @@ MACHINE_FLAGS = {"gpus": "--gpus", "device": "--device", "processes": "--process
 NEW_RUN_FLAGS = {
     "dataset": "-d/--dataset",
     "config": "--config",
+    "recipe": "--recipe",
     "print_config": "--print-config",
     "output": "--output",
     "seeds": "--seeds",
@@ -73,7 +74,8 @@ def resolved_settings(
     from calr_cli.data.names import resolve_dataset_name
 
     name = resolve_dataset_name(params["dataset"]) if params["dataset"] is not None else None
-    others = (params["config"], params["set_"] or (), {**setting_flags(params, stage), **(known or {})})
+    flags = {**setting_flags(params, stage), **(known or {})}
+    others = (params["config"], params["set_"] or (), flags, params.get("recipe"))
     resolved = resolve_settings(name, *others)
     if resolved.origins["data.dataset"] in ("default", "preset synthetic"):
         raise no_dataset()

@@ -44,6 +44,7 @@ def train(
     oracle: options.Oracle = None,
     set_: options.Set = None,
     config: options.Config = None,
+    recipe: options.Recipe = None,
     print_config: options.PrintConfig = False,
     gpus: options.Gpus = None,
     device: options.Device = None,

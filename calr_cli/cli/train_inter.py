@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from calr_cli.cli.start import Start, begin_run, resumable, resume_command, star
 from calr_cli.cli.train_intra import run_intra
 from calr_cli.errors import ConfigError
 from calr_cli.events import Reporter
+from calr_cli.files import atomic_write
 
 if TYPE_CHECKING:
     from calr_cli.pipelines.run_dir import RunFolder
@@ -41,6 +43,7 @@ def train_inter(
     oracle: options.Oracle = None,
     set_: options.Set = None,
     config: options.Config = None,
+    recipe: options.Recipe = None,
     print_config: options.PrintConfig = False,
     local_labels: options.LocalLabels = None,
     gpus: options.Gpus = None,
@@ -68,7 +71,7 @@ def train_inter(
     file = on_main(lambda: find_local_labels(start, local_labels, reporter))
     run = begin_run(start, "inter", output, reporter)
     summary: dict[str, Any] = {}
-    if file is None and start.settings.inter.refinement.enabled:
+    if file is None and start.settings.inter.uses_stage_1:
         intra_run = begin_run(replace(start, continuation=None), "intra", None, reporter)
         summary["intra"] = run_intra_first(start, intra_run, run, context.params, reporter)
         file = intra_run.local_labels
@@ -86,18 +89,20 @@ def find_local_labels(start: Start, given: Path | None, reporter: Reporter) -> P
     Raises:
         ConfigError: ``given``, and the run has its own already or refines nothing.
         DataError: A file that is not of this dataset.
+        CalrError: No network of stage 1 to start from, see `check_start_model`.
     """
     from calr_cli.data.local_labels import read_local_labels
+    from calr_cli.pipelines.build import check_start_model
     from calr_cli.pipelines.run_dir import newest_local_labels
 
-    if not start.settings.inter.refinement.enabled:
+    if not start.settings.inter.uses_stage_1:
         if given is not None:
             raise ConfigError(
                 "--local-labels is of no use with inter.refinement.enabled = false", "Leave one of them out"
             )
         return None
     run = None if start.continuation is None else start.continuation.run
-    name = start.settings.data.dataset
+    name, with_model = start.settings.data.dataset, start.settings.inter.start == "intra"
     if run is not None and run.local_labels.exists():
         if given is not None:
             raise ConfigError(
@@ -107,12 +112,14 @@ def find_local_labels(start: Start, given: Path | None, reporter: Reporter) -> P
         found: Path | None = run.local_labels
     elif given is not None:
         found = given
-    elif found := newest_local_labels(name):
+    elif found := newest_local_labels(name, with_model):
         reporter.note(f"local labels: {found} (the newest of {name})")
     else:
-        reporter.note(f"no local labels of {name} yet: running stage 1 first")
+        reporter.note(f"no local labels{' with a network' * with_model} of {name} yet: running stage 1 first")
     if found is not None:
         read_local_labels(found, start.dataset.train)  # a wrong file is told before anything is written
+    if found is None or found != (run and run.local_labels):
+        check_start_model(start.settings, found)
     return found
 
 
@@ -152,13 +159,20 @@ def run_inter(
 
 
 def keep_local_labels(start: Start, run: RunFolder, file: Path | None) -> IntArray | None:
-    """The local labels in ``file``, of which ``run`` then has a copy; None without a file."""
+    """The local labels in ``file``, of which ``run`` then has a copy; None without a file.
+
+    Where stage 2 starts from stage 1's network, the run has a copy of that, too.
+    """
     from calr_cli.data.local_labels import read_local_labels, write_local_labels
+    from calr_cli.pipelines.run_dir import RunFolder
 
     if file is None:
         return None
     labels = read_local_labels(file, start.dataset.train)
     if file != run.local_labels:
+        if start.settings.inter.start == "intra":
+            with atomic_write(run.start) as temporary:
+                shutil.copyfile(RunFolder(file.parent).model, temporary)
         write_local_labels(run.local_labels, start.dataset.train, labels)
     return labels
 

@@ -33,6 +33,7 @@ def train_intra(
     deterministic: options.Deterministic = None,
     set_: options.Set = None,
     config: options.Config = None,
+    recipe: options.Recipe = None,
     print_config: options.PrintConfig = False,
     gpus: options.Gpus = None,
     device: options.Device = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,12 +39,48 @@ def agglomerative_labels(distmat: npt.ArrayLike | sparse.sparray, num_clusters: 
     >>> agglomerative_labels([[0, 1, 9], [1, 0, 9], [9, 9, 0]], 2).tolist()
     [0, 0, 1]
     """
+    return agglomerative_partitions(distmat, [num_clusters])[0]
+
+
+def agglomerative_partitions(
+    distmat: npt.ArrayLike | sparse.sparray, counts: Sequence[int]
+) -> list[IntArray]:
+    """`agglomerative_labels` for several numbers of clusters: the hierarchy is made once and cut at each.
+
+    Args:
+        distmat: As there.
+        counts: Numbers of clusters, each 1..N.
+
+    Returns:
+        (N,) labels for each of ``counts``.
+
+    Raises:
+        ValueError: A number is not in 1..N.
+    """
     array = _as_similarities(distmat) if sparse.issparse(distmat) else np.asarray(distmat)
-    count = array.shape[0]
-    if not 1 <= num_clusters <= count:
-        raise ValueError(f"num_clusters is {num_clusters}, expected 1..{count}")
+    for num_clusters in counts:
+        if not 1 <= num_clusters <= array.shape[0]:
+            raise ValueError(f"num_clusters is {num_clusters}, expected 1..{array.shape[0]}")
     linkage = sparse_linkage if sparse.issparse(distmat) else _dense_linkage
-    return linkage(array, num_clusters)
+    return linkage(array, counts)
+
+
+def best_by_silhouette(
+    distmat: npt.NDArray[np.float32] | sparse.csr_array, counts: Sequence[int]
+) -> tuple[IntArray, float]:
+    """The partition with the best silhouette among those into ``counts`` clusters, and its silhouette.
+
+    Args:
+        distmat: As in `agglomerative_labels`.
+        counts: Numbers of clusters to choose from; of equally good ones, the first is taken.
+
+    Returns:
+        (N,) labels, and their `silhouette`.
+    """
+    partitions = agglomerative_partitions(distmat, counts)
+    scores = [silhouette(distmat, labels) for labels in partitions]
+    best = int(np.argmax(scores))
+    return partitions[best], scores[best]
 
 
 def _as_similarities(array: sparse.sparray) -> sparse.csr_array:
@@ -51,7 +88,7 @@ def _as_similarities(array: sparse.sparray) -> sparse.csr_array:
     return similarities if similarities.dtype.kind == "f" else similarities.astype(np.float32)
 
 
-def _dense_linkage(distances: npt.NDArray[Any], num_clusters: int) -> IntArray:
+def _dense_linkage(distances: npt.NDArray[Any], counts: Sequence[int]) -> list[IntArray]:
     # Sums over the pairs of two clusters, not their averages: sums of float32 distances are exact in
     # float64, so that equal averages compare equal. A cluster lives in the row of its smallest member,
     # so "first in the matrix" is the tie rule.
@@ -63,7 +100,8 @@ def _dense_linkage(distances: npt.NDArray[Any], num_clusters: int) -> IntArray:
     alive = np.ones(count, bool)
     nearest = sums.argmin(axis=1)
     nearest_distance = sums[owner, nearest]
-    for _ in range(count - num_clusters):
+    partitions = {count: owner.copy()}
+    for left in range(count - 1, min(counts) - 1, -1):
         first = int(nearest_distance.argmin())
         second = int(nearest[first])
         sums[first] += sums[second]
@@ -84,7 +122,9 @@ def _dense_linkage(distances: npt.NDArray[Any], num_clusters: int) -> IntArray:
         # Average linkage never brings a cluster nearer than both its parts were, but it can tie.
         tied = alive & (merged == nearest_distance) & (first < nearest)
         nearest[tied] = first
-    return np.unique(owner, return_inverse=True)[1].astype(np.int64)
+        if left in counts:
+            partitions[left] = owner.copy()
+    return [np.unique(partitions[n], return_inverse=True)[1].astype(np.int64) for n in counts]
 
 
 def silhouette(distmat: npt.NDArray[np.float32] | sparse.sparray, labels: IntArray) -> float:

@@ -1,4 +1,4 @@
-"""Global clustering: communities of the neighbour graph by Infomap."""
+"""Global clustering: communities of a graph of neighbours by Infomap."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import calr_cli.distances.knn  # noqa: F401  isort: skip
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from calr_cli.errors import ConfigError
 from calr_cli.types import OUTLIER, IntArray, Neighbours
@@ -17,6 +18,11 @@ except ImportError:  # its licence is not everybody's: the other clustering does
     HAS_INFOMAP = False
 else:
     HAS_INFOMAP = True
+
+LOWEST_BAR = 0.1
+"""Jaccard similarities below it never link."""
+
+_BARS = (LOWEST_BAR, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 
 
 def infomap_labels(
@@ -36,28 +42,68 @@ def infomap_labels(
     Raises:
         ConfigError: Infomap is not installed.
     """
+    linked = links(neighbours, min_similarity)
+    rows = np.nonzero(linked)[0]
+    found = np.column_stack([rows, neighbours.indices[linked], neighbours.similarities[linked]])
+    return _communities(found, len(linked), min_cluster_size, seed, directed=True)
+
+
+def jaccard_communities(
+    similarity: sparse.csr_array, max_outliers: float, min_cluster_size: int = 5, seed: int = 123
+) -> IntArray:
+    """Two-level undirected Infomap on Jaccard similarities, linked as strictly as the images allow.
+
+    A link needs a similarity of at least .5, or of the first of .45, .4, ... `LOWEST_BAR` with which no more
+    than ``max_outliers`` of the images are left out. So the bar rises by itself as features improve, where a
+    constant one leaves out nearly all images, or none, while they are bad.
+
+    Args:
+        similarity: (N, N) symmetric CSR in 0..1 without the diagonal; entries below `LOWEST_BAR` may be
+            left out.
+        max_outliers: Share of the images.
+        min_cluster_size: Smaller clusters become outliers.
+        seed: Of Infomap's own generator.
+
+    Returns:
+        (N,) labels: 0..K-1, or ``OUTLIER``; more of these than ``max_outliers`` where the lowest bar still
+        leaves them out.
+
+    Raises:
+        ConfigError: Infomap is not installed.
+    """
+    pairs = sparse.triu(similarity, k=1, format="coo")
+    found = np.column_stack([pairs.row, pairs.col, pairs.data])
+
+    def labels_at(bar: float) -> IntArray:
+        linked = found[found[:, 2] >= bar]
+        return _communities(linked, similarity.shape[0], min_cluster_size, seed, directed=False)
+
+    best, low, high = None, 0, len(_BARS)  # halving: each look is a whole run of Infomap
+    while low < high:
+        middle = (low + high) // 2
+        labels = labels_at(_BARS[middle])
+        if (labels == OUTLIER).mean() <= max_outliers:
+            best, low = labels, middle + 1
+        else:
+            high = middle
+    return labels if best is None else best  # without a good one, the last look was at the lowest bar
+
+
+def _communities(
+    found: npt.NDArray[np.float64], count: int, min_cluster_size: int, seed: int, directed: bool
+) -> IntArray:
+    """Labels of ``count`` images from links (L, 3): image, image, weight."""
     if not HAS_INFOMAP:
         raise ConfigError(
             "Infomap is not installed",
             "Install infomap, or cluster with --set inter.clustering.method=dbscan",
         )
-    count = len(neighbours.indices)
     labels = np.full(count, OUTLIER, np.int64)
-    linked = links(neighbours, min_similarity)
-    rows = np.nonzero(linked)[0]
-    if not len(rows):
+    if not len(found):
         return labels  # Infomap refuses an empty network
     network = infomap.Network()
-    network.add_links(
-        np.column_stack(
-            [
-                rows.astype(np.float64),
-                neighbours.indices[linked].astype(np.float64),
-                neighbours.similarities[linked].astype(np.float64),
-            ]
-        )
-    )
-    result = infomap.run(network, two_level=True, directed=True, seed=seed, num_trials=1)
+    network.add_links(found)
+    result = infomap.run(network, two_level=True, directed=directed, seed=seed, num_trials=1)
     modules = dict(result.modules())
     nodes = np.fromiter(modules.keys(), np.int64)
     ids = np.fromiter(modules.values(), np.int64)

@@ -11,7 +11,7 @@ were, so two clusters that are each other's nearest stay so until they merge: al
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,30 +27,35 @@ _ENTRIES_PER_BLOCK = 2**17
 _READS_BEFORE_CONTRACTION = 4  # of as many entries as the matrix has
 
 
-def sparse_linkage(similarities: sparse.csr_array, num_clusters: int) -> IntArray:
-    """Average-linkage labels, as ``agglomerative_labels`` describes them.
+def sparse_linkage(similarities: sparse.csr_array, counts: Sequence[int]) -> list[IntArray]:
+    """Average-linkage labels, as ``agglomerative_partitions`` describes them.
 
     Beside the input (8 bytes a stored entry) it holds a matrix of sums between clusters of 12 bytes an entry
     and usually under two thirds of the entries, and two such while the next, smaller one replaces it.
 
     Args:
         similarities: (N, N) symmetric floats in 0..1, both triangles stored; the diagonal is not looked at.
-        num_clusters: Clusters to make, 1..N.
+        counts: Numbers of clusters to make, each 1..N.
 
     Returns:
-        (N,) labels 0..num_clusters-1, numbered by smallest member.
+        (N,) labels for each of ``counts``, 0..count-1, numbered by smallest member.
     """
-    wanted = similarities.shape[0] - num_clusters
-    first, second, heights = lowest_merges(similarities, wanted)
-    chosen = np.lexsort((second, first, -heights))[:wanted]
-    parent = np.arange(similarities.shape[0])
+    total = similarities.shape[0]
+    first, second, heights = lowest_merges(similarities, total - min(counts))
+    order = np.lexsort((second, first, -heights))
+    return [_cut(first, second, order[: total - count], total, count) for count in counts]
+
+
+def _cut(first: IntArray, second: IntArray, chosen: IntArray, total: int, count: int) -> IntArray:
+    """Labels after the ``chosen`` merges and, where these are too few, merges at distance 1."""
+    parent = np.arange(total)
     parent[second[chosen]] = first[chosen]
     # A cluster disappears once, into one with a smaller member: a forest, climbed by doubling.
     while (parent[parent] != parent).any():
         parent = parent[parent]
     labels = np.unique(parent, return_inverse=True)[1].astype(np.int64)
     # All that is left is at distance exactly 1, where the lowest cluster takes in the next lowest.
-    joined: IntArray = np.maximum(labels - (wanted - len(chosen)), 0)
+    joined: IntArray = np.maximum(labels - (total - count - len(chosen)), 0)
     return joined
 
 

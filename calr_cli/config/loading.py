@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from calr_cli.config.wording import LEAVES, choices, expected, shown
 from calr_cli.errors import ConfigError
 
 PRESETS = files("calr_cli.config") / "presets"
+RECIPES = files("calr_cli.config") / "recipes"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,12 @@ class ResolvedSettings:
 
 def preset_names() -> list[str]:
     """The names of the presets, sorted; each is the name of a dataset."""
-    return sorted(Path(entry.name).stem for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
+    return _names(PRESETS)
+
+
+def recipe_names() -> list[str]:
+    """The names of the recipes, sorted: ways of training that differ from the published method."""
+    return _names(RECIPES)
 
 
 def read_preset(name: str) -> str:
@@ -46,10 +53,28 @@ def read_preset(name: str) -> str:
     Raises:
         ConfigError: There is no such preset.
     """
-    if name not in preset_names():
-        guess = did_you_mean(difflib.get_close_matches(name, preset_names(), n=1))
-        raise ConfigError(f"no preset '{name}'{guess}", f"Presets: {', '.join(preset_names())}")
-    return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+    return _read(PRESETS, "preset", name)
+
+
+def read_recipe(name: str) -> str:
+    """The YAML text of a recipe, header included.
+
+    Raises:
+        ConfigError: There is no such recipe.
+    """
+    return _read(RECIPES, "recipe", name)
+
+
+def _names(folder: Traversable) -> list[str]:
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _read(folder: Traversable, kind: str, name: str) -> str:
+    names = _names(folder)
+    if name not in names:
+        guess = did_you_mean(difflib.get_close_matches(name, names, n=1))
+        raise ConfigError(f"no {kind} '{name}'{guess}", f"{kind.capitalize()}s: {', '.join(names)}")
+    return (folder / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def resolve_settings(
@@ -57,8 +82,9 @@ def resolve_settings(
     config_file: Path | None,
     assignments: Sequence[str] = (),
     flags: Mapping[str, tuple[str, Any]] | None = None,
+    recipe: str | None = None,
 ) -> ResolvedSettings:
-    """Settings by precedence: default < preset or ``config_file`` < ``assignments`` < ``flags``.
+    """Settings by precedence: default < preset or file < ``recipe`` < ``assignments`` < ``flags``.
 
     Args:
         dataset: Value of ``-d/--dataset``; its preset applies if it has one. Without it, ``--set`` names
@@ -66,6 +92,7 @@ def resolve_settings(
         config_file: YAML that replaces the preset.
         assignments: ``KEY=VALUE`` texts of ``--set``; the later of two wins.
         flags: Dotted key -> (text of the flag, value); a value of None means that the flag was not given.
+        recipe: Name of one.
 
     Raises:
         ConfigError: One line per problem, all of them.
@@ -82,6 +109,8 @@ def resolve_settings(
         chosen = over["data.dataset"].value if "data.dataset" in over else Settings().data.dataset
         if chosen in preset_names():
             base = read_layer(read_preset(chosen), f"preset {chosen}", problems)
+    if recipe is not None:
+        base |= read_layer(read_recipe(recipe), f"recipe {recipe}", problems)
     return validated(base | over, problems)
 
 

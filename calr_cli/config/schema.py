@@ -124,8 +124,11 @@ class Optimiser(Section):
 class IntraClustering(Section):
     """Clusters within one camera: Jaccard distance, average linkage."""
 
-    num_clusters: int | None = setting(
-        None, "clusters per camera; null: a fifth of the camera's images, rounded down [ours]", ge=2
+    num_clusters: int | None = setting(None, "clusters per camera; null: as choice says [ours]", ge=2)
+    choice: Literal["fifth", "silhouette"] = setting(
+        "fifth",
+        "clusters per camera: a fifth of its images, rounded down, or as many as have the best silhouette "
+        "[ours]",
     )
     k1: int = setting(30, "nearest images that make a reciprocal set, itself counted [release]", ge=1)
     k2: K2 = setting(
@@ -134,10 +137,14 @@ class IntraClustering(Section):
 
 
 class Intra(Section):
-    """Stage 1: one network per camera, for the local labels."""
+    """Stage 1: the local labels."""
 
+    network: Literal["per-camera", "shared"] = setting(
+        "per-camera",
+        "a network for each camera, or one for all with a memory for each, in as many batches [release]",
+    )
     epochs: int = setting(20, "rounds of clustering and training per camera [release]", ge=1)
-    iters: int = setting(100, "batches per epoch [release]", ge=1)
+    iters: int = setting(100, "batches per epoch and camera [release]", ge=1)
     batch_size: int = setting(64, "images per batch, over all devices [release]", ge=2)
     num_instances: NumInstances = setting(
         4, "images of one cluster in a batch; not above batch_size [release]", ge=1
@@ -148,10 +155,20 @@ class Intra(Section):
 
 
 class InterClustering(Section):
-    """Clusters over all cameras: two-level Infomap on the nearest neighbours, or DBSCAN."""
+    """Clusters over all cameras: two-level Infomap on the nearest neighbours, or on Jaccard distances."""
 
-    method: Literal["infomap", "dbscan"] = setting(
-        "infomap", "Infomap on links to neighbours, or DBSCAN on Jaccard distances [release]"
+    method: Literal["infomap", "jaccard", "dbscan"] = setting(
+        "infomap",
+        "Infomap on links to neighbours, Infomap on links by Jaccard distance, or DBSCAN on that [release]",
+    )
+    standardise: bool = setting(
+        False, "shift and scale the features of each camera alike before neighbours are searched [ours]"
+    )
+    max_outliers: float = setting(
+        0.25,
+        "share of images that jaccard leaves out at most: what its smallest link follows from [ours]",
+        ge=0,
+        le=1,
     )
     k: int = setting(15, "nearest images linked to an image, itself counted [release]", ge=2)
     min_similarity: float = setting(
@@ -162,8 +179,8 @@ class InterClustering(Section):
     min_samples: int = setting(
         4, "images within eps, itself counted, that make one a core of DBSCAN [field]", ge=1
     )
-    k1: int = setting(30, "nearest images that make a reciprocal set, for DBSCAN [field]", ge=1)
-    k2: K2 = setting(6, "nearest images whose sets are averaged, for DBSCAN; not above k1 [field]", ge=1)
+    k1: int = setting(30, "nearest images that make a reciprocal set, for Jaccard distances [field]", ge=1)
+    k2: K2 = setting(6, "nearest images whose sets are averaged, for the same; not above k1 [field]", ge=1)
 
 
 class Refinement(Section):
@@ -202,6 +219,14 @@ class Weights(Section):
     floor: float = setting(0.0, "smallest weight of a cluster [ours]", ge=0)
 
 
+class Proxies(Section):
+    """A further contrastive loss, against the mean of each cluster in each of its cameras."""
+
+    weight: float = setting(0.0, "factor of this loss; 0: none [release]", ge=0)
+    temperature: float = setting(0.07, "similarities are divided by it [field]", gt=0)
+    num_negatives: int = setting(50, "most similar means of other clusters compared with [field]", ge=1)
+
+
 class Selection(Section):
     """Which model a run gives: decided without identities."""
 
@@ -219,6 +244,9 @@ class Selection(Section):
 class Inter(Section):
     """Stage 2: one network over all cameras, trained on the refined labels."""
 
+    start: Literal["pretrained", "intra"] = setting(
+        "pretrained", "weights to start from: model.pretrained, or stage 1's shared network [release]"
+    )
     epochs: int = setting(50, "rounds of clustering and training [release]", ge=1)
     iters: int = setting(400, "batches per epoch [release]", ge=1)
     batch_size: int = setting(256, "images per batch, over all devices [release]", ge=2)
@@ -229,9 +257,22 @@ class Inter(Section):
     refinement: Refinement = Refinement()
     camera: Camera = Camera()
     weights: Weights = Weights()
+    proxies: Proxies = Proxies()
     selection: Selection = Selection()
     memory: Memory = Memory()
     optimiser: Optimiser = Optimiser()
+
+    average: float = setting(
+        0.0,
+        "share of the old weights in a running average, which is the model then; 0: none [release]",
+        ge=0,
+        lt=1,
+    )
+
+    @property
+    def uses_stage_1(self) -> bool:
+        """Whether anything of stage 1 is wanted."""
+        return self.refinement.enabled or self.start == "intra"
 
 
 class Rerank(Section):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from calr_cli.allocation import require_memory
 from calr_cli.config.schema import Memory, Optimiser, Settings
@@ -15,6 +17,7 @@ from calr_cli.data.loaders import PixelSource
 from calr_cli.data.store import open_pixels
 from calr_cli.distances.knn import approximate_knn, choose_backend, knn
 from calr_cli.distributed import collectives
+from calr_cli.errors import CheckpointError, ConfigError
 from calr_cli.events import Reporter
 from calr_cli.extraction import extract_features
 from calr_cli.models.batch_norm import synchronise_batch_norms
@@ -22,14 +25,15 @@ from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.pretrained import load_pretrained
 from calr_cli.pipelines.estimates import block_bytes, memory_limit, tell_estimate
-from calr_cli.training.checkpoint import ModelCard
+from calr_cli.training.checkpoint import ModelCard, load_model
 from calr_cli.training.memory import ClusterMemory
 from calr_cli.training.optim import build_optimiser
 from calr_cli.training.precision import choose_precision
+from calr_cli.training.proxies import CameraProxies, proxy_labels
 from calr_cli.training.reproducibility import seed_torch
 from calr_cli.training.state import TrainingState
-from calr_cli.training.step import CameraAlignment
-from calr_cli.types import FloatArray, ImageSet, Neighbours
+from calr_cli.training.step import CameraAlignment, ProxyContrast
+from calr_cli.types import FloatArray, ImageSet, IntArray, Neighbours
 
 
 def check_start(settings: Settings) -> str:
@@ -39,6 +43,44 @@ def check_start(settings: Settings) -> str:
         WeightsError: They are not there or do not fit.
     """
     return load_pretrained(Encoder(settings.model.arch, settings.model.pooling), settings.model.pretrained)
+
+
+def check_start_model(settings: Settings, local_labels: Path | None) -> None:
+    """Nothing, if there is or will be a network of stage 1 for stage 2, should it start from one.
+
+    Args:
+        settings: What the run is told.
+        local_labels: The file of which the run has a network; None: stage 1 is still to come.
+
+    Raises:
+        ConfigError: That stage 1 will give none.
+        CheckpointError: The run has none, or another network than the one asked for.
+    """
+    if settings.inter.start != "intra":
+        return
+    if local_labels is None:
+        if settings.intra.network != "shared":
+            raise ConfigError(
+                "inter.start = intra: with intra.network = per-camera stage 1 gives no network to start from",
+                "Give --set intra.network=shared (or --recipe plus), or --set inter.start=pretrained",
+            )
+        return
+    file = local_labels.with_name("model.pth")
+    if not file.exists():
+        raise CheckpointError(
+            f"inter.start = intra: there is no network of stage 1 beside {local_labels}",
+            "Make both with intra.network = shared (--recipe plus), or --set inter.start=pretrained",
+        )
+    card, wanted = load_model(file)[1], settings.model
+    if card.stage != "intra":
+        raise CheckpointError(
+            f"inter.start = intra: {file} is a model of stage 2", "Give --local-labels of the run of stage 1"
+        )
+    if (card.arch, card.pooling) != (wanted.arch, wanted.pooling):
+        raise CheckpointError(
+            f"{file} is a {card.arch} with {card.pooling} pooling, not a {wanted.arch} with {wanted.pooling}",
+            f"Give -a {card.arch} --pooling {card.pooling}, or run stage 1 again",
+        )
 
 
 def build_encoder(settings: Settings, stage: str, device: torch.device) -> Encoder:
@@ -95,15 +137,38 @@ def build_augmentation(settings: Settings) -> Augmentation:
     )
 
 
-def build_memory(memory: Memory, centroids: Tensor, device: torch.device) -> ClusterMemory:
-    """A memory that starts from ``centroids`` (K, D)."""
-    return ClusterMemory(centroids.to(device), temperature=memory.temperature, momentum=memory.momentum)
+def build_memory(
+    memory: Memory, centroids: Tensor, device: torch.device, groups: IntArray | None = None
+) -> ClusterMemory:
+    """A memory that starts from ``centroids`` (K, D), which may be in ``groups`` (K,)."""
+    return ClusterMemory(centroids.to(device), memory.temperature, memory.momentum, groups)
+
+
+def build_contrast(
+    settings: Settings, rows: Tensor, labels: IntArray, camids: IntArray, device: torch.device
+) -> ProxyContrast | None:
+    """The loss against camera proxies that start from ``rows`` (P, D), or None where it is not wanted.
+
+    There are no rows in an epoch that was begun before it was wanted.
+    """
+    options = settings.inter.proxies
+    if options.weight == 0 or not len(rows):
+        return None
+    proxies = CameraProxies(
+        rows.to(device),
+        labels,
+        proxy_labels(labels, camids),
+        momentum=settings.inter.memory.momentum,
+        temperature=options.temperature,
+        num_negatives=options.num_negatives,
+    )
+    return ProxyContrast(proxies, options.weight)
 
 
 def build_state(
-    optimiser: Optimiser, encoder: Encoder, alignment: CameraAlignment | None = None
+    optimiser: Optimiser, encoder: Encoder, alignment: CameraAlignment | None = None, average: float = 0.0
 ) -> TrainingState:
-    """A training that has not begun."""
+    """A training that has not begun; ``average``: share of the old weights in a running average, or 0."""
     classifier = None if alignment is None else alignment.classifier
     heads = [] if classifier is None else list(classifier.parameters())
     parameters = [*encoder.parameters(), *heads]
@@ -111,7 +176,18 @@ def build_state(
         encoder,
         classifier,
         build_optimiser(parameters, lr=optimiser.lr, weight_decay=optimiser.weight_decay),
+        build_average(encoder, average) if average else None,
     )
+
+
+def build_average(encoder: Encoder, share: float) -> AveragedModel:
+    """A running average of the encoder's weights and statistics that keeps ``share`` of itself in a step.
+
+    It begins with what they are after the first step.
+
+    Source: Tarvainen and Valpola, "Mean teachers are better role models", NIPS 2017.
+    """
+    return AveragedModel(encoder, multi_avg_fn=get_ema_multi_avg_fn(share), use_buffers=True)
 
 
 def build_pixels(settings: Settings, images: ImageSet, reporter: Reporter) -> PixelSource:

@@ -22,6 +22,7 @@ from calr_cli.files import atomic_write
 from calr_cli.models.encoder import Encoder
 from calr_cli.pipelines.build import (
     build_alignment,
+    build_contrast,
     build_encoder,
     build_extractor,
     build_pixels,
@@ -39,7 +40,8 @@ from calr_cli.pipelines.learning import draw_batches, train_under_way
 from calr_cli.pipelines.monitoring import Monitor
 from calr_cli.pipelines.projector import SAMPLE, write_projection
 from calr_cli.pipelines.run_dir import RunFolder
-from calr_cli.training.checkpoint import save_model
+from calr_cli.training.checkpoint import load_model, save_model
+from calr_cli.training.proxies import proxy_labels
 from calr_cli.training.state import EpochUnderWay, TrainingState
 from calr_cli.types import Dataset, FloatArray, ImageSet, IntArray
 
@@ -79,11 +81,13 @@ def train_inter(
     inter, images = settings.inter, dataset.train
     encoder = build_encoder(settings, "inter", device)
     alignment = build_alignment(settings, dataset.num_cameras, encoder, device)
-    state = build_state(inter.optimiser, encoder, alignment)
+    state = build_state(inter.optimiser, encoder, alignment, inter.average)
     monitor = Monitor(settings, dataset, reporter)
     reporter.note(f"neighbour search: {choose_backend(settings.search.backend, device)} on {device}")
     if state.restore(run.state):
         reporter.note(f"resuming {run.path} {state.position()} of {inter.epochs}")
+    elif inter.start == "intra":
+        encoder.load_state_dict(collectives.made_by_main(lambda: load_model(run.start)[0].state_dict()))
     if collectives.is_main():
         run.keep_metrics(state.rows)
     pixels = build_pixels(settings, images, reporter)
@@ -125,6 +129,7 @@ def train_inter(
             reporter=reporter,
             class_weights=weights if weighted else None,
             alignment=alignment if epoch < inter.camera.adversarial_epochs else None,
+            contrast=build_contrast(settings, state.under_way.proxies, refined, images.camids, device),
         )
         row: dict[str, Any] = {
             "epoch": epoch,
@@ -141,8 +146,8 @@ def train_inter(
             row["quality"] = refinement_quality(labels, images.pids)
         state.epoch, state.under_way = epoch + 1, None
         if collectives.is_main():
-            save_model(run.last, encoder, model_card(settings, "inter", state.epoch))
-        if found := monitor.look(encoder, state.epoch):
+            save_model(run.last, state.model, model_card(settings, "inter", state.epoch))
+        if found := monitor.look(state.model, state.epoch):
             row["monitoring"] = found
             if inter.selection.oracle:
                 _keep_best("oracle", found["mAP"], state, settings, run.oracle)
@@ -190,16 +195,20 @@ def _begin_epoch(
     extracted = perf_counter()
     device = next(state.encoder.parameters()).device
 
-    def make() -> tuple[dict[str, Tensor], Tensor]:
+    def make() -> tuple[dict[str, Tensor], Tensor, Tensor]:
         with reporter.progress("clustering and refinement", 0):
             labels = label_epoch(settings, features, camids, local_labels, state.epoch, device, told)
         if state.epoch < settings.inter.epochs:
             check_clusters(labels, settings, reporter)
-        return labels.to_tensors(), torch.from_numpy(cluster_centroids(features, labels.refined_labels))
+        refined = labels.refined_labels
+        rows = torch.zeros(0, 0)
+        if settings.inter.proxies.weight:
+            rows = torch.from_numpy(cluster_centroids(features, proxy_labels(refined, camids)))
+        return labels.to_tensors(), torch.from_numpy(cluster_centroids(features, refined)), rows
 
-    tensors, centroids = collectives.made_by_main(make)
+    tensors, centroids, proxies = collectives.made_by_main(make)
     seconds = {"extract": extracted - began, "cluster": perf_counter() - extracted}
-    return EpochUnderWay(tensors, centroids, torch.zeros(0, 2), seconds)
+    return EpochUnderWay(tensors, centroids, torch.zeros(0, 2), seconds, proxies)
 
 
 def _judge(settings: Settings, state: TrainingState, run: RunFolder) -> None:
@@ -216,7 +225,7 @@ def _keep_best(name: str, score: float, state: TrainingState, settings: Settings
         state.best[name] = {"epoch": state.epoch, "score": score}
         if collectives.is_main():
             # Not a copy of last.pth: a run that was killed may have written a later one there.
-            save_model(file, state.encoder, model_card(settings, "inter", state.epoch))
+            save_model(file, state.model, model_card(settings, "inter", state.epoch))
 
 
 def _show_features(

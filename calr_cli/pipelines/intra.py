@@ -9,16 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
 
-from calr_cli.clustering.agglomerative import DENSE_BOUND, agglomerative_labels, silhouette
 from calr_cli.clustering.centroids import cluster_centroids
 from calr_cli.clustering.quality import label_quality
 from calr_cli.config.schema import Settings
 from calr_cli.data.datasets.own import ONE_CAMERA
 from calr_cli.data.loaders import PixelSource
 from calr_cli.data.local_labels import read_local_labels, unique_over_cameras, write_local_labels
-from calr_cli.distances.jaccard import jaccard_distance, jaccard_similarity
 from calr_cli.distances.knn import choose_backend
 from calr_cli.distributed import collectives
 from calr_cli.events import Reporter, SilentReporter
@@ -28,9 +25,9 @@ from calr_cli.pipelines.build import (
     build_pixels,
     build_state,
     model_card,
-    search_neighbours,
 )
-from calr_cli.pipelines.estimates import memory_limit
+from calr_cli.pipelines.camera_clusters import camera_clusters, cluster_counts
+from calr_cli.pipelines.intra_shared import train_shared
 from calr_cli.pipelines.learning import draw_batches, train_under_way
 from calr_cli.pipelines.run_dir import RunFolder
 from calr_cli.training.checkpoint import save_model
@@ -58,10 +55,38 @@ def train_intra(
         OSError: The run folder cannot be written.
     """
     reporter.note(f"neighbour search: {choose_backend(settings.search.backend, device)} on {device}")
+    if len(np.unique(dataset.train.camids)) == 1:
+        reporter.warning(f"all training images are of one camera: {ONE_CAMERA}")
+    shared = settings.intra.network == "shared"
+    train = train_shared if shared else train_cameras
+    labels, per_camera = train(settings, dataset, run, device, reporter)
+    summary: dict[str, Any] = {
+        "dataset": dataset.name,
+        "images": len(labels),
+        "cameras": len(per_camera),
+        "clusters": len(np.unique(labels)),
+        "local_labels": str(run.local_labels),
+        "per_camera": per_camera,
+    }
+    if dataset.train.has_identities:
+        quality = label_quality(labels, dataset.train.pids, dataset.train.camids)
+        summary["quality"] = asdict(quality)
+    return summary
+
+
+def train_cameras(
+    settings: Settings, dataset: Dataset, run: RunFolder, device: torch.device, reporter: Reporter
+) -> tuple[IntArray, list[dict[str, Any]]]:
+    """Cluster and train within each camera with a network of its own; write the labels.
+
+    Returns:
+        (N,) labels, unique over cameras, and their figures, one row per camera.
+
+    Raises:
+        As `train_intra`.
+    """
     pixels = build_pixels(settings, dataset.train, reporter)
     members = {int(c): np.flatnonzero(dataset.train.camids == c) for c in np.unique(dataset.train.camids)}
-    if len(members) == 1:
-        reporter.warning(f"all training images are of one camera: {ONE_CAMERA}")
     trained = 3 * settings.intra.iters * settings.intra.batch_size  # a step costs about three extractions
     work = schedule_cameras({c: len(rows) + trained for c, rows in members.items()}, collectives.world_size())
     mine = work[collectives.rank()]
@@ -84,19 +109,8 @@ def train_intra(
     if collectives.is_main():
         run.keep_metrics([row for camid in members for row in everyones[camid][1]])
         write_local_labels(run.local_labels, dataset.train, labels)
-    labels = unique_over_cameras(labels, dataset.train.camids)
-    summary: dict[str, Any] = {
-        "dataset": dataset.name,
-        "images": len(labels),
-        "cameras": len(members),
-        "clusters": len(np.unique(labels)),
-        "local_labels": str(run.local_labels),
-        "per_camera": [_best_of(camid, len(rows), everyones[camid][1]) for camid, rows in members.items()],
-    }
-    if dataset.train.has_identities:
-        quality = label_quality(labels, dataset.train.pids, dataset.train.camids)
-        summary["quality"] = asdict(quality)
-    return summary
+    figures = [_best_of(camid, len(rows), everyones[camid][1]) for camid, rows in members.items()]
+    return unique_over_cameras(labels, dataset.train.camids), figures
 
 
 def _best_of(camid: int, num_images: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -128,8 +142,8 @@ def _train_camera(
 ) -> IntArray:
     """The camera's labels with the best silhouette over the epochs."""
     intra, camid = settings.intra, int(images.camids[0])
-    num_clusters = _num_clusters(intra.clustering.num_clusters, len(images), reporter)
-    if num_clusters < 2:
+    counts = cluster_counts(settings, len(images), reporter)
+    if not counts:
         reporter.note(f"too few images to train on: camera {camid} becomes one local cluster")
         return np.zeros(len(images), np.int64)
     encoder = build_encoder(settings, "intra", device)
@@ -141,7 +155,7 @@ def _train_camera(
     for epoch in range(start, intra.epochs):
         if state.under_way is None:
             told = reporter if epoch == start else SilentReporter()  # what holds for every epoch, once
-            begun, score = _begin_epoch(settings, state, pixels, num_clusters, told, reporter)
+            begun, score = _begin_epoch(settings, state, pixels, counts, told, reporter)
             if score >= state.best.get("score", -np.inf):  # of equals the later: it has seen more training
                 state.best = {"epoch": epoch, "score": score, "labels": begun.labels["labels"]}
                 save_model(folder.model, encoder, model_card(settings, "intra", epoch))
@@ -167,7 +181,7 @@ def _train_camera(
             "camera": camid,
             "epoch": epoch,
             "images": len(images),
-            "clusters": num_clusters,
+            "clusters": int(labels.max()) + 1,
             "batch": batches.shape[1],
             "silhouette": float(state.under_way.labels["score"]),
             "loss": losses.cluster,
@@ -188,7 +202,7 @@ def _begin_epoch(
     settings: Settings,
     state: TrainingState,
     pixels: PixelSource,
-    num_clusters: int,
+    counts: list[int],
     told: Reporter,
     reporter: Reporter,
 ) -> tuple[EpochUnderWay, float]:
@@ -197,34 +211,9 @@ def _begin_epoch(
     features: FloatArray = build_extractor(settings, reporter)(state.encoder, pixels)
     extracted = perf_counter()
     with reporter.progress("clustering", 0):
-        distances = _distances(settings, features, next(state.encoder.parameters()).device, told)
-        labels = agglomerative_labels(distances, num_clusters)
-        score = float(silhouette(distances, labels))
+        device = next(state.encoder.parameters()).device
+        labels, score = camera_clusters(settings, features, counts, device, told)
     seconds = {"extract": extracted - began, "cluster": perf_counter() - extracted}
     tensors = {"labels": torch.from_numpy(labels), "score": torch.tensor(score, dtype=torch.float64)}
     centroids = torch.from_numpy(cluster_centroids(features, labels))
     return EpochUnderWay(tensors, centroids, torch.zeros(0, 2), seconds), score
-
-
-def _distances(
-    settings: Settings, features: FloatArray, device: torch.device, reporter: Reporter
-) -> FloatArray | sparse.csr_array:
-    """Jaccard distances of a camera: a matrix while that is small, else similarities where there are any."""
-    k1, k2 = settings.intra.clustering.k1, settings.intra.clustering.k2
-    found = search_neighbours(settings, features, max(k1, k2), device, reporter)
-    limit = memory_limit(settings)
-    if len(features) <= DENSE_BOUND:
-        return jaccard_distance(features, k1, k2, neighbours=found, memory_limit=limit)
-    return jaccard_similarity(features, k1, k2, neighbours=found, memory_limit=limit, reporter=reporter)
-
-
-def _num_clusters(asked: int | None, num_images: int, reporter: Reporter) -> int:
-    """K_c: a fifth of the camera's images, or the number asked for, but below the number of images."""
-    wanted = num_images // 5 if asked is None else asked
-    num_clusters = min(wanted, num_images - 1)
-    if num_clusters > num_images // 2:
-        reporter.warning(
-            f"{num_clusters} clusters for {num_images} images leave most of them alone: "
-            "lower intra.clustering.num_clusters"
-        )
-    return num_clusters

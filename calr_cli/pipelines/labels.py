@@ -12,11 +12,12 @@ from torch import Tensor
 
 from calr_cli.clustering.criterion import label_criterion
 from calr_cli.clustering.dbscan import dbscan_labels
-from calr_cli.clustering.infomap import infomap_labels
+from calr_cli.clustering.infomap import LOWEST_BAR, infomap_labels, jaccard_communities
 from calr_cli.clustering.pivots import neighbourhood_scores, select_pivots
 from calr_cli.clustering.quality import label_quality
 from calr_cli.clustering.refinement import cosine_probability, discards_by_schedule, refine_by_camera
 from calr_cli.config.schema import Settings
+from calr_cli.distances.camera_shift import standardise_by_camera
 from calr_cli.distances.jaccard import jaccard_similarity
 from calr_cli.errors import TrainingError
 from calr_cli.events import Reporter
@@ -68,24 +69,31 @@ def label_epoch(
         MemoryLimitError: Something does not fit into the memory allowed.
     """
     clustering, refinement = settings.inter.clustering, settings.inter.refinement
-    dbscan = clustering.method == "dbscan"
-    wanted = max(clustering.k, clustering.k1, clustering.k2) if dbscan else clustering.k
+    jaccard = clustering.method != "infomap"
+    if clustering.standardise:
+        features = standardise_by_camera(features, camids)
+    wanted = max(clustering.k, clustering.k1, clustering.k2) if jaccard else clustering.k
     found = search_neighbours(settings, features, wanted, device, reporter)
     neighbours = Neighbours(found.indices[:, : clustering.k], found.similarities[:, : clustering.k])
-    if dbscan:
+    # Jaccard distances say by themselves which neighbours count.
+    min_similarity = 0.0 if clustering.method == "jaccard" else clustering.min_similarity
+    if jaccard:
         similarity = jaccard_similarity(
             features,
             clustering.k1,
             clustering.k2,
             neighbours=found,
-            min_similarity=1 - clustering.eps,
+            min_similarity=1 - clustering.eps if clustering.method == "dbscan" else LOWEST_BAR,
             memory_limit=memory_limit(settings),
             reporter=reporter,
         )
+    if clustering.method == "dbscan":
         global_labels = dbscan_labels(similarity, clustering.eps, clustering.min_samples)
+    elif clustering.method == "jaccard":
+        global_labels = jaccard_communities(similarity, clustering.max_outliers, clustering.min_cluster_size)
     else:
-        global_labels = infomap_labels(neighbours, clustering.min_similarity, clustering.min_cluster_size)
-    scores = neighbourhood_scores(neighbours, clustering.min_similarity)
+        global_labels = infomap_labels(neighbours, min_similarity, clustering.min_cluster_size)
+    scores = neighbourhood_scores(neighbours, min_similarity)
     pivots = select_pivots(global_labels, scores, refinement.pivot)
     refined_labels = global_labels
     if refinement.enabled:
@@ -112,6 +120,9 @@ def check_clusters(labels: EpochLabels, settings: Settings, reporter: Reporter) 
     fewer_links = "raise inter.clustering.min_similarity or lower inter.clustering.k"
     if settings.inter.clustering.method == "dbscan":
         more_links, fewer_links = "raise inter.clustering.eps", "lower inter.clustering.eps"
+    elif settings.inter.clustering.method == "jaccard":
+        more_links = "lower inter.clustering.min_cluster_size"
+        fewer_links = "raise inter.clustering.max_outliers or lower inter.clustering.k1"
     sizes = np.bincount(labels.global_labels[labels.global_labels != OUTLIER])
     if not len(sizes):
         raise TrainingError(

@@ -16,7 +16,7 @@ from calr_cli.training.epoch import EpochLosses, train_epoch
 from calr_cli.training.optim import scheduled_lr
 from calr_cli.training.reproducibility import keyed_rng
 from calr_cli.training.state import TrainingState
-from calr_cli.training.step import CameraAlignment
+from calr_cli.training.step import CameraAlignment, ProxyContrast
 from calr_cli.types import FloatArray, IntArray
 
 
@@ -49,6 +49,8 @@ def train_under_way(
     reporter: Reporter,
     class_weights: FloatArray | None = None,
     alignment: CameraAlignment | None = None,
+    groups: IntArray | None = None,
+    contrast: ProxyContrast | None = None,
 ) -> EpochLosses:
     """Train the epoch that is under way to its end; an interrupt leaves its position in ``file``.
 
@@ -66,6 +68,8 @@ def train_under_way(
         reporter: Shown a progress in iterations.
         class_weights: (K,) weights of the clusters in the loss.
         alignment: Adds the camera loss.
+        contrast: Adds the loss against camera proxies.
+        groups: (K,) group of each cluster: an image is told apart only from the others of its own.
 
     Raises:
         TrainingError: The loss is not a number.
@@ -79,10 +83,12 @@ def train_under_way(
     for group in state.optimiser.param_groups:
         group.update(lr=lr, weight_decay=options.weight_decay)
     device = next(state.encoder.parameters()).device
-    memory = build_memory(stage.memory, epoch.centroids, device)
+    memory = build_memory(stage.memory, epoch.centroids, device, groups)
 
     def save(losses: Tensor) -> None:
         epoch.losses, epoch.centroids = losses, memory.centroids
+        if contrast is not None:
+            epoch.proxies = contrast.proxies.rows
         state.save(file, settings.model_dump())
 
     return train_epoch(
@@ -101,6 +107,8 @@ def train_under_way(
         update_mode=stage.memory.mode,
         class_weights=class_weights,
         alignment=alignment,
+        contrast=contrast,
+        average=state.average,
         losses=epoch.losses,
         save=save,
     )

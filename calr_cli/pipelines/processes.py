@@ -27,13 +27,13 @@ from calr_cli.types import Dataset, IntArray
 def run_intra(
     settings: Settings, dataset: Dataset, run: RunFolder, devices: Sequence[torch.device], reporter: Reporter
 ) -> dict[str, Any]:
-    """Stage 1 on ``devices``, each shown with a progress of its own; see `train_intra`.
+    """Stage 1 on ``devices``, each shown with a progress of its own if it works alone; see `train_intra`.
 
     Raises:
         CalrError: What `train_intra` raises, a GPU that is full, or a process that ended.
     """
-    work = (settings, dataset, run)
-    return launch(_intra, work, devices=devices, reporter=reporter, logs=run.logs, everyone=True)
+    work, apart = (settings, dataset, run), settings.intra.network == "per-camera"
+    return launch(_intra, work, devices=devices, reporter=reporter, logs=run.logs, everyone=apart)
 
 
 def run_inter(

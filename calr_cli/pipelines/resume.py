@@ -23,6 +23,9 @@ FIXED = (
     "data.height",
     "data.width",
     "model.",
+    "intra.network",
+    "inter.start",
+    "inter.average",
     "inter.camera.enabled",
     "inter.camera.adversarial_epochs",
 )
@@ -61,7 +64,8 @@ def plan_continuation(path: Path, stage: str, assignments: Sequence[str]) -> Con
     """
     run = open_run(path, stage)
     resolved = resolve_settings(None, run.config, assignments)
-    before = run.read_environment().get("settings", {})
+    recorded = run.read_environment().get("settings", {})
+    before = recorded and {**flat_settings(Settings()), **recorded}  # an older calr had fewer settings
     after = flat_settings(resolved.settings)
     changes = {key: (before[key], after[key]) for key in after if key in before and before[key] != after[key]}
     if fixed := [key for key in changes if key.startswith(FIXED)]:

@@ -53,6 +53,11 @@ class RunFolder:
         return self.path / "model.pth"
 
     @property
+    def start(self) -> Path:
+        """Stage 1's shared network, where stage 2 starts from it."""
+        return self.path / "start.pth"
+
+    @property
     def local_labels(self) -> Path:
         """Stage 1's result; there once the run has finished."""
         return self.path / "local_labels.csv"
@@ -225,9 +230,15 @@ def open_run(path: Path, stage: str) -> RunFolder:
     return run
 
 
-def newest_local_labels(dataset: str) -> Path | None:
-    """The local labels of the newest finished stage-1 run of ``dataset``, if there is one."""
-    return _newest(RUNS.glob(f"{dataset}/intra/*/local_labels.csv"))
+def newest_local_labels(dataset: str, with_model: bool = False) -> Path | None:
+    """The local labels of the newest finished stage-1 run of ``dataset``, if there is one.
+
+    Args:
+        dataset: Its name.
+        with_model: Whether the run has to have a network for all cameras, too.
+    """
+    found = RUNS.glob(f"{dataset}/intra/*/local_labels.csv")
+    return _newest(file for file in found if not with_model or RunFolder(file.parent).model.exists())
 
 
 def find_model(name: str, dataset: str | None) -> Path:

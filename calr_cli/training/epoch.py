@@ -9,6 +9,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from calr_cli.data.augment import Augmentation
 from calr_cli.data.loaders import PixelSource
@@ -18,7 +19,7 @@ from calr_cli.errors import MemoryLimitError, TrainingError
 from calr_cli.events import Reporter
 from calr_cli.models.encoder import Encoder
 from calr_cli.training.memory import ClusterMemory, UpdateMode
-from calr_cli.training.step import CameraAlignment, Draws, TrainingStep
+from calr_cli.training.step import CameraAlignment, Draws, ProxyContrast, TrainingStep
 from calr_cli.transfer import to_device
 from calr_cli.types import FloatArray, IntArray
 
@@ -30,7 +31,10 @@ _ITERATIONS_PER_LOOK = {"cpu": 1, "cuda": 10}  # to look at a loss is to wait fo
 
 @dataclass(frozen=True)
 class EpochLosses:
-    """Mean losses over the iterations of an epoch; ``camera`` is None without a classifier."""
+    """Mean losses over the iterations of an epoch; ``camera`` is None without a classifier.
+
+    ``cluster`` is the whole contrastive loss, that against camera proxies included.
+    """
 
     cluster: float
     camera: float | None
@@ -53,6 +57,8 @@ def train_epoch(
     update_mode: UpdateMode = "all",
     class_weights: FloatArray | None = None,
     alignment: CameraAlignment | None = None,
+    contrast: ProxyContrast | None = None,
+    average: AveragedModel | None = None,
     losses: Tensor | None = None,
     save: Callable[[Tensor], None] = lambda losses: None,
 ) -> EpochLosses:
@@ -77,6 +83,8 @@ def train_epoch(
         update_mode: Of the memory.
         class_weights: (K,) weights of the clusters in the loss.
         alignment: Adds the weighted camera loss.
+        contrast: Adds the weighted loss against camera proxies.
+        average: Follows the encoder after every step.
         losses: (T0, 2) of the iterations that are done already, as ``save`` was given them.
         save: Called with the losses so far, every `SAVE_SECONDS` and before an interrupt ends the epoch.
 
@@ -100,6 +108,7 @@ def train_epoch(
         update_mode=update_mode,
         class_weights=class_weights,
         alignment=alignment,
+        contrast=contrast,
     )
     every = _ITERATIONS_PER_LOOK[device.type]
     seen = torch.zeros(0, 2) if losses is None else losses
@@ -114,6 +123,8 @@ def train_epoch(
                 pending.append(take_step(iteration, batches[iteration], to_device(block, device)))
             except torch.cuda.OutOfMemoryError:
                 raise _too_large(device, take_step.groups) from None
+            if average is not None:
+                average.update_parameters(encoder)
             if (iteration + 1) % every and iteration + 1 < len(batches):
                 continue
             # The ranks look together, and so agree on what they see and on when to stop.
@@ -131,7 +142,8 @@ def train_epoch(
             if stop:
                 raise KeyboardInterrupt
     if collectives.world_size() > 1:
-        for buffer in encoder.buffers():  # running statistics follow the first group, which rank 0 has
+        # Running statistics follow the first group, which rank 0 has.
+        for buffer in (*encoder.buffers(), *(() if average is None else average.buffers())):
             collectives.copy_from_main(buffer)
     mean = seen.mean(dim=0).tolist()
     return EpochLosses(mean[0], mean[1] if alignment is not None else None)

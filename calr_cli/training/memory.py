@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from calr_cli.training.losses import image_shares
 from calr_cli.transfer import to_device
+from calr_cli.types import IntArray
 
 UpdateMode = Literal["all", "hard"]
 
@@ -25,20 +26,27 @@ class ClusterMemory:
         centroids: (K, D) unit rows to start from.
         temperature: Divides the logits.
         momentum: Share of the OLD row in an update.
+        groups: (K,) group of each row, such as the camera of a local cluster: an image is told apart only
+            from the other rows of its own row's group. None: from all.
 
     Attributes:
         centroids: (K, D) float tensor, the rows as they are now.
     """
 
     def __init__(
-        self, centroids: npt.ArrayLike | Tensor, temperature: float = 0.05, momentum: float = 0.1
+        self,
+        centroids: npt.ArrayLike | Tensor,
+        temperature: float = 0.05,
+        momentum: float = 0.1,
+        groups: IntArray | None = None,
     ) -> None:
         self.centroids = torch.as_tensor(centroids).detach().clone()
         self.temperature = temperature
         self.momentum = momentum
+        self._groups = None if groups is None else to_device(groups, self.centroids.device)
 
     def losses(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Each image's cross-entropy of the similarities to all centroids, divided by the temperature.
+        """Each image's cross-entropy of the similarities to the centroids, divided by the temperature.
 
         Args:
             features: (B, D), L2-normalised here; the gradient flows to them only.
@@ -48,6 +56,8 @@ class ClusterMemory:
             (B,).
         """
         logits = normalize(features) @ self.centroids.T / self.temperature
+        if self._groups is not None:
+            logits = logits.masked_fill(self._groups[labels][:, None] != self._groups, -torch.inf)
         return cross_entropy(logits, labels, reduction="none")
 
     def loss(self, features: Tensor, labels: Tensor, weights: Tensor | npt.ArrayLike | None = None) -> Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from calr_cli.distributed import collectives
 from calr_cli.models.camera_classifier import CameraClassifier
@@ -25,12 +27,14 @@ class EpochUnderWay:
         centroids: (K, D) rows of the memory as they are now.
         losses: (T, 2) of the iterations done.
         seconds: Spent on its steps before the training.
+        proxies: (P, D) rows of the camera proxies as they are now; none without them.
     """
 
     labels: dict[str, Tensor]
     centroids: Tensor
     losses: Tensor
     seconds: dict[str, float]
+    proxies: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
 
 @dataclass
@@ -41,6 +45,7 @@ class TrainingState:
     the epoch: no generator and no schedule has a state of its own.
 
     Attributes:
+        average: Running average of the encoder's weights and statistics, where that is the model.
         epoch: Whole epochs done.
         under_way: The one after them, if it has begun.
         rows: Figures of the epochs done.
@@ -50,10 +55,16 @@ class TrainingState:
     encoder: Encoder
     classifier: CameraClassifier | None
     optimiser: Optimizer
+    average: AveragedModel | None = None
     epoch: int = 0
     under_way: EpochUnderWay | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Encoder:
+        """The network to be used in the end: the average where there is one, else the encoder."""
+        return self.encoder if self.average is None else cast(Encoder, self.average.module)
 
     def save(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Write everything to ``path``, whole or not at all, with the settings it was made under.
@@ -70,6 +81,7 @@ class TrainingState:
             "encoder": self.encoder.state_dict(),
             "classifier": {} if self.classifier is None else self.classifier.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
             "epoch": self.epoch,
             "under_way": None if self.under_way is None else vars(self.under_way),
             "rows": self.rows,
@@ -90,6 +102,8 @@ class TrainingState:
         if self.classifier is not None:
             self.classifier.load_state_dict(state["classifier"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.epoch, self.rows, self.best = state["epoch"], state["rows"], state["best"]
         self.under_way = None if state["under_way"] is None else EpochUnderWay(**state["under_way"])
         return True

@@ -20,11 +20,20 @@ from calr_cli.models.camera_classifier import CameraClassifier, draw_kept_units
 from calr_cli.models.encoder import Encoder
 from calr_cli.training.losses import CameraLoss, camera_loss, image_shares
 from calr_cli.training.memory import ClusterMemory, UpdateMode
+from calr_cli.training.proxies import CameraProxies
 from calr_cli.transfer import to_device
 from calr_cli.types import FloatArray, IntArray
 
 Draws = Callable[[int, str], np.random.Generator]
 """``draws(iteration, purpose)``: the source of what is random there."""
+
+
+@dataclass(frozen=True)
+class ProxyContrast:
+    """The contrastive loss against camera proxies, and its factor beside that against clusters."""
+
+    proxies: CameraProxies
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -59,11 +68,12 @@ class TrainingStep:
         update_mode: UpdateMode,
         class_weights: FloatArray | None,
         alignment: CameraAlignment | None,
+        contrast: ProxyContrast | None,
     ) -> None:
         self.memory, self.optimiser = memory, optimiser
         self.labels, self.camids, self.class_weights = labels, camids, class_weights
         self.augmentation, self.draws, self.update_mode = augmentation, draws, update_mode
-        self.alignment = alignment
+        self.alignment, self.contrast = alignment, contrast
         self.ranks = collectives.world_size()
         parts = rank_groups(batch_size, group_size, self.ranks)
         self.counts = [sum(group.stop - group.start for group in part) for part in parts]
@@ -86,7 +96,7 @@ class TrainingStep:
             pixels: (share, H, W, 3) uint8 of this rank's part of it, on the device.
 
         Returns:
-            (2,) on the device: this rank's share of the mean cluster and camera loss.
+            (2,) on the device: this rank's share of the mean contrastive and camera loss.
         """
         height, width = pixels.shape[1:3]
         changes = self.augmentation.draw(len(batch), height, width, self.draws(iteration, "augmentation"))
@@ -109,7 +119,10 @@ class TrainingStep:
             losses.append(torch.stack([cluster.detach(), camera.detach()]))
         self.optimiser.step()
         mine = torch.cat(features)[: self.counts[collectives.rank()]]
-        self.memory.update(collectives.gather_rows(mine, self.counts), self.labels[batch], self.update_mode)
+        whole = collectives.gather_rows(mine, self.counts)
+        self.memory.update(whole, self.labels[batch], self.update_mode)
+        if self.contrast is not None:
+            self.contrast.proxies.update(whole, batch)
         return torch.stack(losses).sum(dim=0)
 
     def _around(self, group: slice) -> ExitStack:
@@ -122,7 +135,10 @@ class TrainingStep:
         return around
 
     def _cluster_loss(self, features: Tensor, positions: IntArray, shares: npt.NDArray[np.float64]) -> Tensor:
-        losses = self.memory.losses(features, to_device(self.labels[positions], features.device))
+        labels = to_device(self.labels[positions], features.device)
+        losses = self.memory.losses(features, labels)
+        if self.contrast is not None:
+            losses = losses + self.contrast.weight * self.contrast.proxies.losses(features, labels)
         return (to_device(shares, features.device).to(losses) * losses).sum() * (not self.idle)
 
     def _camera_loss(self, logits: Tensor | None, positions: IntArray, batch_size: int) -> Tensor:

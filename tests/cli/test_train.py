@@ -19,8 +19,11 @@ from calr_cli.config.schema import Settings
 from calr_cli.data.local_labels import read_local_labels, write_local_labels
 from calr_cli.errors import DataError, TrainingError
 from calr_cli.events import Reporter
+from calr_cli.models.encoder import Encoder
 from calr_cli.pipelines import processes
+from calr_cli.pipelines.build import model_card
 from calr_cli.pipelines.run_dir import RunFolder
+from calr_cli.training.checkpoint import save_model
 from calr_cli.types import Dataset, IntArray
 from tests.cli.conftest import Answer, Calr
 
@@ -53,6 +56,9 @@ class Trainer:
     ) -> dict[str, Any]:
         self.note(f"intra {settings.seed}", devices)
         images = dataset.train
+        if settings.intra.network == "shared":
+            network = Encoder(settings.model.arch, settings.model.pooling)
+            save_model(run.model, network, model_card(settings, "intra", 1))
         write_local_labels(run.local_labels, images, torch.arange(len(images)).numpy() // 2)
         counts = {"images": len(images), "cameras": 3, "clusters": len(images) // 2}
         cameras = [
@@ -73,6 +79,7 @@ class Trainer:
     ) -> dict[str, Any]:
         assert local_labels is not None
         assert read_local_labels(run.local_labels, dataset.train).tolist() == local_labels.tolist()
+        assert run.start.exists() == (settings.inter.start == "intra")
         self.note(f"inter {settings.seed} epochs {settings.inter.epochs}", devices)
         run.append_metrics({"epoch": settings.inter.epochs - 1})
         run.model.touch()

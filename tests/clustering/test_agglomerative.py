@@ -10,7 +10,7 @@ from scipy.spatial.distance import squareform
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from calr_cli.clustering import agglomerative_labels
-from calr_cli.clustering.agglomerative import silhouette
+from calr_cli.clustering.agglomerative import agglomerative_partitions, best_by_silhouette, silhouette
 from calr_cli.distances import jaccard_distance
 from tests.support import oracles
 
@@ -53,6 +53,28 @@ def test_ties_by_hand() -> None:
     ]
 
 
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 12), levels=st.integers(1, 6), data=st.data())
+def test_one_hierarchy_is_cut_as_several_are(seed: int, count: int, levels: int, data: st.DataObject) -> None:
+    distmat = symmetric(np.random.default_rng(seed).integers(0, levels + 1, (count, count)) / levels)
+    counts = data.draw(st.lists(st.integers(1, count), min_size=1, max_size=5))  # in any order, or twice
+    found = agglomerative_partitions(distmat, counts)
+    assert [labels.tolist() for labels in found] == [oracles.agglomerate(distmat.tolist(), n) for n in counts]
+    assert {labels.dtype for labels in found} == {np.dtype(np.int64)}
+
+
+def test_the_best_silhouette_is_chosen_and_of_equals_the_first() -> None:
+    rng = np.random.default_rng(0)
+    points = np.repeat(rng.normal(size=(6, 3)), 5, axis=0) + 0.01 * rng.normal(size=(30, 3))
+    distmat = symmetric(np.linalg.norm(points[:, None] - points, axis=2) / 10)
+    labels, score = best_by_silhouette(distmat, [15, 10, 6, 3, 2])
+    assert (labels == np.repeat(np.arange(6), 5)).all()
+    assert score == silhouette(distmat, labels) > 0.9
+    for counts in ([30, 1], [1, 30]):  # both are worth 0
+        labels, score = best_by_silhouette(distmat, counts)
+        assert (labels.max() + 1, score) == (counts[0], 0.0)
+
+
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32), count=st.integers(2, 40), data=st.data())
 def test_equals_scipy_where_nothing_ties(seed: int, count: int, data: st.DataObject) -> None:
@@ -84,6 +106,8 @@ def test_as_many_clusters_as_asked_numbered_by_smallest_member(
 def test_impossible_numbers_of_clusters(num_clusters: int) -> None:
     with pytest.raises(ValueError, match=rf"^num_clusters is {num_clusters}, expected 1\.\.3$"):
         agglomerative_labels(np.zeros((3, 3)), num_clusters)
+    with pytest.raises(ValueError, match=rf"^num_clusters is {num_clusters}, "):
+        agglomerative_partitions(np.zeros((3, 3)), [2, num_clusters])
 
 
 @settings(deadline=None, max_examples=60)

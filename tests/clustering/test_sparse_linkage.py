@@ -10,7 +10,7 @@ from scipy.spatial.distance import squareform
 from sklearn.metrics import silhouette_score
 
 from calr_cli.clustering import agglomerative_labels
-from calr_cli.clustering.agglomerative import silhouette
+from calr_cli.clustering.agglomerative import agglomerative_partitions, best_by_silhouette, silhouette
 from calr_cli.clustering.sparse_linkage import lowest_merges
 from calr_cli.distances import jaccard_distance
 from tests.support import oracles
@@ -78,6 +78,36 @@ def test_equals_the_dense_clustering(seed: int, count: int, levels: int | None, 
         labels = agglomerative_labels(similarities, num_clusters)
         assert labels.dtype == np.int64
         assert labels.tolist() == agglomerative_labels(dense, num_clusters).tolist()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32),
+    count=st.integers(1, 60),
+    levels=st.sampled_from([1, 2, 8, None]),
+    density=st.sampled_from([0.02, 0.1, 0.5, 1.0]),
+    data=st.data(),
+)
+def test_one_hierarchy_is_cut_as_several_are(
+    seed: int, count: int, levels: int | None, density: float, data: st.DataObject
+) -> None:
+    # The merges that the smallest number needs are more than the others need: ties must not take a later one.
+    similarities = random_similarities(seed, count, levels, density)
+    counts = data.draw(st.lists(st.integers(1, count), min_size=1, max_size=6))
+    found = agglomerative_partitions(similarities, counts)
+    dense = distances_of(similarities)
+    for num_clusters, labels in zip(counts, found, strict=True):
+        assert labels.tolist() == agglomerative_labels(similarities, num_clusters).tolist()
+        assert labels.tolist() == agglomerative_labels(dense, num_clusters).tolist()
+
+
+def test_the_best_silhouette_of_a_camera_is_that_of_the_matrix() -> None:
+    similarities, counts = camera(600, seed=1), [300, 240, 150, 120, 60, 12]
+    labels, score = best_by_silhouette(similarities, counts)
+    expected, expected_score = best_by_silhouette(distances_of(similarities).astype(np.float32), counts)
+    assert (labels == expected).all()
+    assert score == pytest.approx(expected_score, abs=1e-5)
+    assert labels.max() + 1 not in (300, 12)  # five images of an identity
 
 
 @pytest.mark.parametrize("num_clusters", [1, 7, 60, 240, 600])

@@ -21,6 +21,8 @@ def test_defaults_are_the_specified_ones() -> None:
     assert (intra.clustering.num_clusters, intra.clustering.k1, intra.clustering.k2) == (None, 30, 6)
     assert inter.clustering.model_dump() == {
         "method": "infomap",
+        "standardise": False,
+        "max_outliers": 0.25,
         "k": 15,
         "min_similarity": 0.5,
         "min_cluster_size": 5,

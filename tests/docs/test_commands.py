@@ -43,7 +43,7 @@ NOT_CALR = {
     "jq ": "another program",
     "python3 -m venv .venv": "belongs to the installation",
     ". .venv/bin/activate": "belongs to the installation",
-    "python benchmarks/market_split.py": "needs real images and hours; prints the commands it runs",
+    "python benchmarks/recipes.py": "needs real images and hours; prints the commands it runs",
     "python benchmarks/selection.py": "test_benchmarks.py runs it, on made-up figures",
     "python benchmarks/training.py": "test_benchmarks.py runs it, at a tiny size",
     "torchrun": "tests/cli/test_end_to_end.py runs two agents on loopback",

@@ -12,6 +12,7 @@ import yaml
 
 from calr_cli import __version__
 from calr_cli.cli.app import app
+from calr_cli.config.loading import flat_settings, resolve_settings
 from calr_cli.config.wording import LEAVES, SECTIONS, shown
 from tests.docs.pages import PAGES, REPOSITORY, name, prose
 
@@ -63,13 +64,18 @@ def test_settings_exist_and_have_these_defaults(page: Path) -> None:
     text = prose(page)
     unknown = {key for key in SETTING.findall(text) if key not in LEAVES and key not in SECTIONS}
     assert not unknown
-    for key, value in DEFAULT.findall(text):
-        if key not in LEAVES:
-            assert key == "k2", f"no setting {key}"  # the release's own name for the smallest cluster
-            continue
-        default = LEAVES[key].default
-        same = float(value) == default if isinstance(default, float) else value == shown(default)
-        assert same, f"{key} is {default!r}, the page says {value}"
+    for part in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+        recipe = re.match(r"## The recipe (\w+)", part)
+        values = {key: field.default for key, field in LEAVES.items()}
+        if recipe is not None:
+            values = flat_settings(resolve_settings(None, None, recipe=recipe[1]).settings)
+        for key, value in DEFAULT.findall(part):
+            if key not in LEAVES:
+                assert key == "k2", f"no setting {key}"  # the release's own name for the smallest cluster
+                continue
+            true = values[key]
+            same = float(value) == true if isinstance(true, float) else value == shown(true)
+            assert same, f"{key} is {true!r}, the page says {value}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

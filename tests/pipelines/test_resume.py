@@ -93,6 +93,9 @@ def test_a_file_that_somebody_edited(run: RunFolder) -> None:
         # The state has a camera classifier, or it has none.
         ("inter.camera.enabled=false", "inter.camera.enabled true -> false: "),
         ("inter.camera.adversarial_epochs=0", "inter.camera.adversarial_epochs 3 -> 0: "),
+        ("inter.average=0.9", "inter.average 0.0 -> 0.9: "),
+        ("inter.start=intra", "inter.start pretrained -> intra: "),
+        ("intra.network=shared", "intra.network per-camera -> shared: "),
     ],
 )
 def test_what_the_state_was_made_with_stays(run: RunFolder, assignment: str, line: str) -> None:
@@ -160,6 +163,18 @@ def test_a_run_begun_before_settings_were_written_down(run: RunFolder) -> None:
     run.write_environment(content)
     edit(run, "k: 4\n", "k: 5\n")
     assert plan_continuation(run.path, "inter", []).settings.inter.clustering.k == 5
+
+
+def test_a_run_of_an_older_calr_had_fewer_settings(run: RunFolder) -> None:
+    """What it did not know was as the default is: its state has no average."""
+    content: dict[str, Any] = run.read_environment()
+    del content["settings"]["inter.average"]
+    run.write_environment(content)
+    edit(run, "  average: 0.0\n", "")
+    assert plan_continuation(run.path, "inter", []).changes == {}
+    assert refusal(run, "inter.average=0.9").problems == (
+        "inter.average 0.0 -> 0.9: inter.average cannot change in a run",
+    )
 
 
 def test_a_run_of_another_stage(run: RunFolder) -> None:

@@ -95,6 +95,9 @@ def test_the_newest_local_labels_are_of_the_dataset() -> None:
         os.utime(run.local_labels, (when, when))
     assert newest_local_labels("market1501") == runs[0].local_labels
     assert newest_local_labels("veri") is None
+    assert newest_local_labels("market1501", with_model=True) is None
+    runs[1].model.touch()  # a network for all cameras
+    assert newest_local_labels("market1501", with_model=True) == runs[1].local_labels
 
 
 def test_the_environment_names_every_device_and_no_person(monkeypatch: pytest.MonkeyPatch) -> None:

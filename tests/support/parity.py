@@ -19,11 +19,13 @@ from calr_cli.extraction import extract_features
 from calr_cli.models.batch_norm import synchronise_batch_norms
 from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.encoder import Encoder
+from calr_cli.pipelines.build import build_average
 from calr_cli.training.epoch import train_epoch
 from calr_cli.training.memory import ClusterMemory
 from calr_cli.training.optim import build_optimiser
+from calr_cli.training.proxies import CameraProxies, proxy_labels
 from calr_cli.training.reproducibility import keyed_rng
-from calr_cli.training.step import CameraAlignment
+from calr_cli.training.step import CameraAlignment, ProxyContrast
 from tests.support.features import unit_features
 
 CLUSTERS, CAMERAS, IMAGES, STEPS = 5, 3, 41, 3
@@ -37,6 +39,8 @@ class Scenario:
     group_size: int = 6  # in tiny groups, statistics make much of rounding
     weighted: bool = False
     aligned: bool = False
+    plus: bool = False
+    """With camera proxies, a memory in groups, and a running average."""
 
 
 class DoubleEncoder(Encoder):
@@ -72,7 +76,15 @@ def _train(device: torch.device, scenario: Scenario) -> dict[str, Tensor]:
     rng = np.random.default_rng(0)
     pixels = StoredPixels(rng.integers(0, 256, (IMAGES, 32, 16, 3), np.uint8))
     labels, camids = rng.integers(0, CLUSTERS, IMAGES), rng.integers(0, CAMERAS, IMAGES)
-    memory = ClusterMemory(torch.from_numpy(unit_features(0, CLUSTERS, 512)).double())
+    groups = np.arange(CLUSTERS) % 2 if scenario.plus else None
+    memory = ClusterMemory(torch.from_numpy(unit_features(0, CLUSTERS, 512)).double(), groups=groups)
+    contrast = average = None
+    if scenario.plus:
+        proxies = proxy_labels(labels, camids)
+        rows = torch.from_numpy(unit_features(1, int(proxies.max()) + 1, 512)).double()
+        options = {"momentum": 0.1, "temperature": 0.07, "num_negatives": 4}
+        contrast = ProxyContrast(CameraProxies(rows, labels, proxies, **options), 0.5)
+        average = build_average(encoder, 0.9)
     losses = train_epoch(
         encoder,
         memory,
@@ -88,10 +100,20 @@ def _train(device: torch.device, scenario: Scenario) -> dict[str, Tensor]:
         title="epoch",
         class_weights=np.linspace(0, 2, CLUSTERS).astype(np.float32) if scenario.weighted else None,
         alignment=alignment,
+        contrast=contrast,
+        average=average,
     )
     result = {f"encoder.{name}": value.clone() for name, value in encoder.state_dict().items()}
     if alignment is not None:
         result |= {f"head.{name}": value.clone() for name, value in alignment.classifier.state_dict().items()}
+    if contrast is not None and average is not None:
+        result["proxies"] = contrast.proxies.rows
+        kept = average.state_dict()
+        result |= {f"average.{name}": value.clone() for name, value in kept.items()}
+        others = collectives.gather([value.numpy() for value in kept.values()])
+        assert all(
+            np.array_equal(a, b) for of_rank in others for a, b in zip(of_rank, others[0], strict=True)
+        )
     result["memory"] = memory.centroids
     result["losses"] = torch.tensor([losses.cluster, losses.camera or 0.0])
     features = extract_features(encoder, pixels, batch_size=4, reporter=SilentReporter())

@@ -15,11 +15,13 @@ from calr_cli.errors import DataError, MemoryLimitError, TrainingError
 from calr_cli.events import SilentReporter
 from calr_cli.models.camera_classifier import CameraClassifier, draw_kept_units
 from calr_cli.models.encoder import Encoder
+from calr_cli.pipelines.build import build_average
 from calr_cli.training import ClusterMemory
 from calr_cli.training.epoch import EpochLosses, train_epoch
 from calr_cli.training.losses import camera_loss
+from calr_cli.training.proxies import CameraProxies, proxy_labels
 from calr_cli.training.reproducibility import keyed_rng
-from calr_cli.training.step import CameraAlignment
+from calr_cli.training.step import CameraAlignment, ProxyContrast
 from calr_cli.types import ImageSet
 from tests.support.features import unit_features
 from tests.support.image_sets import make_image_set
@@ -159,6 +161,48 @@ def test_alignment_of_weight_0_leaves_the_encoder_s_step_alone(fresh: Encoder, i
     assert torch.equal(weights_of(with_head), weights_of(without))
     train(with_head := copy.deepcopy(fresh), images, alignment=aligned(1.0))
     assert not torch.equal(weights_of(with_head), weights_of(without))
+
+
+@pytest.mark.parametrize("class_weights", [None, WEIGHTS, np.zeros(3, np.float32)])
+def test_proxies_add_their_weighted_loss(fresh: Encoder, images: ImageSet, class_weights: Any) -> None:
+    proxies = proxy_labels(LABELS, images.camids)
+    rows = torch.from_numpy(unit_features(1, int(proxies.max()) + 1, 512))
+    options = {"momentum": 0.1, "temperature": 0.07, "num_negatives": 4}
+    expected, by_hand = copy.deepcopy(fresh), CameraProxies(rows, LABELS, proxies, **options)
+    features, targets = features_of_the_batch(expected, images), torch.from_numpy(LABELS[BATCH[0]])
+    weights = torch.ones(6) if class_weights is None else torch.from_numpy(class_weights)[targets]
+    weights = weights if weights.any() else torch.ones(6)  # a batch of clusters of weight 0
+    losses = make_memory().losses(features, targets) + 0.3 * by_hand.losses(features, targets)
+    loss = (weights * losses).sum() / weights.sum()
+    torch.autograd.backward(loss)
+    torch.optim.SGD(expected.parameters(), 0.1).step()
+    by_hand.update(features.detach(), BATCH[0])
+
+    encoder, contrast = copy.deepcopy(fresh), CameraProxies(rows, LABELS, proxies, **options)
+    found = train(encoder, images, class_weights=class_weights, contrast=ProxyContrast(contrast, 0.3))
+    assert found.cluster == pytest.approx(loss.item(), rel=1e-5)
+    torch.testing.assert_close(weights_of(encoder), weights_of(expected), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(contrast.rows, by_hand.rows, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(contrast.rows, rows)
+
+
+def test_the_average_follows_every_step(fresh: Encoder, images: ImageSet) -> None:
+    """It begins with the weights after the first step, and has running statistics, too."""
+    encoder = copy.deepcopy(fresh)
+    average = build_average(encoder, 0.75)
+    assert torch.equal(weights_of(average.module), weights_of(fresh))
+    seen: list[dict[str, torch.Tensor]] = []
+    for step in range(3):
+        train(encoder, images, lr=0.1 * (step + 1), average=average)
+        seen.append({name: value.clone() for name, value in encoder.state_dict().items()})
+    alone = copy.deepcopy(fresh)
+    for step in range(3):
+        train(alone, images, lr=0.1 * (step + 1))
+    assert torch.equal(weights_of(alone), weights_of(encoder))  # which it does not touch
+    for name, value in average.module.state_dict().items():
+        if value.is_floating_point():
+            by_hand = 0.75 * (0.75 * seen[0][name] + 0.25 * seen[1][name]) + 0.25 * seen[2][name]
+            torch.testing.assert_close(value, by_hand, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_augmentation_is_applied_and_drawn_from_the_generator(fresh: Encoder, images: ImageSet) -> None:

@@ -93,6 +93,35 @@ def test_loss_equals_the_oracle(seed: int, clusters: int, batch: int, zero: bool
     assert found.item() == pytest.approx(expected, abs=1e-9)
 
 
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32), clusters=st.integers(1, 8), batch=st.integers(1, 12))
+def test_groups_are_memories_of_their_own(seed: int, clusters: int, batch: int) -> None:
+    """Each image against the rows of its group alone, as if there were no others."""
+    centroids, features, labels = random_batch(seed, clusters, batch)
+    groups = np.random.default_rng(seed).integers(0, 3, clusters) * 2
+    memory = ClusterMemory(centroids, 0.05, groups=groups)
+    found = memory.losses(torch.from_numpy(features), torch.from_numpy(labels))
+    for row, label, loss in zip(features, labels, found.tolist(), strict=True):
+        of_group = np.flatnonzero(groups == groups[label])
+        own = int(np.flatnonzero(of_group == label)[0])
+        expected = memory_oracle.memory_loss(
+            centroids[of_group], row[None], [own], 0.05, [1.0] * len(of_group)
+        )
+        assert loss == pytest.approx(expected, abs=1e-9)
+
+
+def test_gradient_with_groups() -> None:
+    """Finite everywhere, also for an image whose group has one row: there is nothing to tell it from."""
+    centroids, features, labels = random_batch(3, 4, 6)
+    memory = ClusterMemory(centroids, temperature=0.5, groups=np.array([0, 0, 7, 0]))
+    labels[0] = 2
+    inputs, targets = torch.from_numpy(features).requires_grad_(), torch.from_numpy(labels)
+    assert torch.autograd.gradcheck(lambda batch: memory.losses(batch, targets), (inputs,))
+    (gradient,) = torch.autograd.grad(memory.losses(inputs, targets).sum(), inputs)
+    assert (gradient[labels == 2] == 0).all()
+    assert (gradient[labels != 2] != 0).any()
+
+
 @pytest.mark.parametrize("weights", [None, [0.0, 0.5, 2.0], [0.0, 0.0, 0.0]])
 def test_gradient_of_the_loss(weights: list[float] | None) -> None:
     centroids, features, labels = random_batch(1, 3, 6)
