@@ -156,9 +156,7 @@ def main() -> None:
                 intra = train("train-intra", folder, of_seed, *STAGE_1[recipe])
                 second += [*STAGE_1[recipe], "--local-labels", str(intra.local_labels)]
             folder = place / f"{kind}{length}-{options.precision}"
-            inter = train(
-                "train-inter", folder, of_seed, *second, *epochs, "--set", "evaluation.monitor_every=4"
-            )
+            inter = train("train-inter", folder, of_seed, *second, *epochs)
             results.setdefault(kind, {})[str(seed)] = figures(intra, inter, dataset)
             RESULTS.mkdir(exist_ok=True)
             file.write_text(json.dumps(results, indent=1) + "\n")
