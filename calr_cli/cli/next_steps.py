@@ -35,7 +35,7 @@ def after_stage_1(run: RunFolder, dataset: str, params: Mapping[str, Any]) -> Wo
     own = setting_flags(params, "intra") or any(params[name] for name in ("set_", "config", "resume"))
     same = ["--config", str(run.config)] if own else ["-d", dataset, *flags_again(params, "recipe")]
     words = ["train-inter", *same]
-    if newest_local_labels(dataset, run.settings.inter.start == "intra") != run.local_labels:
+    if newest_local_labels(dataset, run.model.exists()) != run.local_labels:
         words += ["--local-labels", str(run.local_labels)]
     return [*words, *flags_again(params, "gpus", "device", "processes", "root")]
 

@@ -62,9 +62,13 @@ def test_stage_2_of_a_run_with_the_usual_settings_needs_only_the_dataset(folder:
     run.local_labels.touch()
     params = {"set_": [], "config": None, "resume": None, "gpus": "0,1", "epochs": None}
     assert after_stage_1(run, "veri", params) == ["train-inter", "-d", "veri", "--gpus", "0,1"]
+    run.model.touch()  # the network of a recipe
+    params |= {"gpus": None, "recipe": "plus"}
+    assert after_stage_1(run, "veri", params) == ["train-inter", "-d", "veri", "--recipe", "plus"]
+    params |= {"recipe": None}
     elsewhere = RunFolder(Path("my run"))
     labels = ["--local-labels", "my run/local_labels.csv"]
-    assert after_stage_1(elsewhere, "veri", {**params, "gpus": None}) == [
+    assert after_stage_1(elsewhere, "veri", params) == [
         "train-inter",
         "-d",
         "veri",

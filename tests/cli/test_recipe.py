@@ -66,13 +66,13 @@ def test_stage_2_by_itself_takes_the_newest_stage_1_that_has_a_network(
 ) -> None:
     first = calr("train-intra", "-d", veri, *PLUS)
     labels = newest_local_labels(veri, with_model=True)
-    assert f"next: calr train-inter -d {veri} --recipe plus --local-labels {labels}" in first.stderr
+    assert labels is not None
+    assert f"next: calr train-inter --config {labels.parent}/config.yaml " in first.stderr
     assert calr("train-intra", "-d", veri, *SHORT).exit_code == 0  # newer, a network for each camera
     assert newest_local_labels(veri, with_model=False) != labels
     answer = calr("train-inter", "-d", veri, *PLUS, "--output", "x")
     assert answer.exit_code == 0
     assert f"local labels: {labels} (the newest of {veri})" in answer.stderr
-    assert labels is not None
     assert RunFolder(Path("x")).start.read_bytes() == RunFolder(labels.parent).model.read_bytes()
 
 
