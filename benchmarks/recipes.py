@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from calr_cli.allocation import keep_freed_memory
 from calr_cli.clustering import label_quality
 from calr_cli.config.schema import Settings
-from calr_cli.data.local_labels import read_local_labels
+from calr_cli.data.local_labels import read_local_labels, write_local_labels
 from calr_cli.data.prepared import load_dataset
 from calr_cli.data.store import open_pixels
 from calr_cli.evaluation import retrieval_metrics
@@ -30,33 +32,43 @@ from calr_cli.events import SilentReporter
 from calr_cli.extraction import extract_features
 from calr_cli.models.encoder import Encoder
 from calr_cli.pipelines.run_dir import RunFolder
-from calr_cli.training.checkpoint import load_model
+from calr_cli.training.checkpoint import load_model, load_state
 from calr_cli.types import Dataset
 
 CONFIG = Path(__file__).with_name("small_budget.yaml")
 RESULTS = Path(__file__).with_name("results")
 
 NO_REFINEMENT = "inter.refinement.enabled=false"
-STAGE_1 = {"calr": [], "plus": ["--recipe", "plus"]}
+RECIPES = {"calr": [], "plus": ["--recipe", "plus"]}
 """Recipe -> flags of both stages."""
+PARTS = {
+    "no-refinement": [NO_REFINEMENT],
+    "no-camera-classifier": ["inter.camera.enabled=false"],
+    "no-class-weights": ["inter.weights.mode=off"],
+    "cosine-schedule": ["inter.refinement.schedule=cosine"],
+    "last-pivot": ["inter.refinement.pivot=last"],
+    "batch-norm-32": ["batch_norm_group_size=32"],
+    "16-instances": ["inter.num_instances=16"],
+    "standardised": ["inter.clustering.standardise=true"],
+}
+"""Parts of the published method, left out or changed: name -> settings of stage 2."""
+PARTS_OF_PLUS = {
+    "imagenet-start": ["inter.start=pretrained"],
+    "published-clusters": ["inter.clustering.method=infomap", "inter.clustering.standardise=false"],
+    "not-standardised": ["inter.clustering.standardise=false"],
+    "no-proxies": ["inter.proxies.weight=0"],
+}
+"""Parts of the recipe plus, left out. Every run with the running average is measured without it too."""
 KINDS: dict[str, tuple[str | None, list[str]]] = {
     "baseline": (None, [NO_REFINEMENT, "inter.camera.enabled=false", "inter.weights.mode=off"]),
     "calr": ("calr", []),
     "plus": ("plus", []),
-    # The recipe without one of its parts, on the same local labels.
-    "plus-imagenet-start": ("plus", ["inter.start=pretrained"]),
-    "plus-published-clusters": (
-        "plus",
-        ["inter.clustering.method=infomap", "inter.clustering.standardise=false"],
-    ),
-    "plus-not-standardised": ("plus", ["inter.clustering.standardise=false"]),
-    "plus-no-proxies": ("plus", ["inter.proxies.weight=0"]),
-    "plus-no-average": ("plus", ["inter.average=0"]),
-    "plus-no-refinement": ("plus", [NO_REFINEMENT]),
-    "plus-no-camera-classifier": ("plus", ["inter.camera.enabled=false"]),
-    "plus-no-class-weights": ("plus", ["inter.weights.mode=off"]),
+    "oracle": ("oracle", []),  # the published method with the identities as local labels: a ceiling
+    **{f"calr-{part}": ("calr", settings) for part, settings in PARTS.items()},
+    **{f"plus-{part}": ("plus", settings) for part, settings in PARTS_OF_PLUS.items()},
+    **{f"plus-{part}": ("plus", PARTS[part]) for part in list(PARTS)[:3]},
 }
-"""Kind of run -> whose stage 1 it uses, and settings of stage 2."""
+"""Kind of run -> whose local labels it uses, and settings of stage 2."""
 
 
 def train(stage: str, folder: Path, common: list[str], *more: str) -> RunFolder:
@@ -69,6 +81,18 @@ def train(stage: str, folder: Path, common: list[str], *more: str) -> RunFolder:
         print("calr", *command[2:], flush=True)
         subprocess.run([sys.executable, *command], check=True)
     return run
+
+
+def go_on(shorter: Path, folder: Path, epochs: int) -> None:
+    """Make ``folder`` a run that begins where ``shorter`` ended: the same as training it from the start.
+
+    Not so with the cosine schedule of discards, which alone depends on the number of epochs.
+    """
+    shutil.copytree(shorter, folder)
+    RunFolder(folder).model.unlink()
+    command = ["train-inter", "--resume", str(folder), "--set", f"inter.epochs={epochs}"]
+    print("calr", *command, flush=True)
+    subprocess.run([sys.executable, "-m", "calr_cli", *command], check=True)
 
 
 def scores(encoder: Encoder, settings: Settings, dataset: Dataset) -> dict[str, dict[str, float]]:
@@ -101,18 +125,38 @@ def seconds(run: RunFolder) -> float:
     return round(sum(sum(row["seconds"].values()) for row in run.read_metrics()), 1)
 
 
-def figures(intra: RunFolder | None, inter: RunFolder, dataset: Dataset) -> dict[str, object]:
-    """What is kept of a pair of runs."""
+def figures(local: Path | None, inter: RunFolder, dataset: Dataset) -> dict[str, object]:
+    """What is kept of a run of stage 2, and of the stage 1 before it."""
     found: dict[str, object] = {"seconds": {"inter": seconds(inter)}}
-    if intra is not None:
-        labels = read_local_labels(intra.local_labels, dataset.train)
+    if local is not None:
+        labels = read_local_labels(local, dataset.train)
         quality = label_quality(labels, dataset.train.pids, dataset.train.camids)
         found["local_labels"] = {"pair_f": round(quality.pair_f, 3), "bcubed_f": round(quality.bcubed_f, 3)}
-        found["seconds"] = {"intra": seconds(intra), "inter": seconds(inter)}
+        if (intra := RunFolder(local.parent)).metrics.exists():
+            found["seconds"] = {"intra": seconds(intra), "inter": seconds(inter)}
     for choice in ("last", "selected"):
         encoder, card = load_model(inter.path / f"{choice}.pth")
         found[choice] = {"epoch": card.epoch, **scores(encoder, inter.settings, dataset)}
+    if inter.settings.inter.average:
+        # Training does not see the average: the same run without it would have ended with this network.
+        encoder.load_state_dict(load_state(inter.state)["encoder"])
+        found["not averaged"] = scores(encoder, inter.settings, dataset)
     return found
+
+
+def local_labels(kind: str, place: Path, dataset: Dataset, precision: str, flags: list[str]) -> Path:
+    """The file of local labels that a kind of run uses, made if it is not there yet."""
+    if kind == "oracle":
+        file = place / "identities.csv"
+        place.mkdir(parents=True, exist_ok=True)
+        write_local_labels(file, dataset.train, dataset.train.pids)
+        return file
+    return train("train-intra", place / f"{kind}-intra-{precision}", flags, *RECIPES[kind]).local_labels
+
+
+def read(file: Path) -> dict[str, dict[str, Any]]:
+    """Results so far: kind -> seed -> figures."""
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def main() -> None:
@@ -145,26 +189,29 @@ def main() -> None:
     length = f"-{options.epochs}-epochs" if options.epochs else ""
     name = options.name or f"{options.dataset}{length}-{options.precision}"
     file = RESULTS / f"{name}.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
     for seed in options.seeds:
         for kind in options.only:
-            recipe, assignments = KINDS[kind]
+            labels, assignments = KINDS[kind]
             place, of_seed = options.output / f"seed{seed}", [*common, "--seed", str(seed)]
-            second, intra = [flag for assignment in assignments for flag in ("--set", assignment)], None
-            if recipe is not None:
-                folder = place / f"{recipe}-intra-{options.precision}"
-                intra = train("train-intra", folder, of_seed, *STAGE_1[recipe])
-                second += [*STAGE_1[recipe], "--local-labels", str(intra.local_labels)]
-            folder = place / f"{kind}{length}-{options.precision}"
+            second, local = [flag for assignment in assignments for flag in ("--set", assignment)], None
+            if labels is not None:
+                local = local_labels(labels, place, dataset, options.precision, of_seed)
+                second += [*RECIPES.get(labels, []), "--local-labels", str(local)]
+            shorter, folder = (place / f"{kind}{words}-{options.precision}" for words in ("", length))
+            if length and RunFolder(shorter).model.exists() and not folder.exists():
+                go_on(shorter, folder, options.epochs)
             inter = train("train-inter", folder, of_seed, *second, *epochs)
-            results.setdefault(kind, {})[str(seed)] = figures(intra, inter, dataset)
+            found = figures(local, inter, dataset)
+            # Read only now: another process may have written its own runs since this one began.
+            results = read(file)
+            results.setdefault(kind, {})[str(seed)] = found
             RESULTS.mkdir(exist_ok=True)
             file.write_text(json.dumps(results, indent=1) + "\n")
-    for kind, of_seeds in results.items():
+    for kind, of_seeds in read(file).items():
         for choice in ("last", "selected"):
             maps = [found[choice]["all"]["mAP"] for found in of_seeds.values()]
             spread = f"{np.mean(maps):.1f} +- {np.std(maps, ddof=1):.1f}" if len(maps) > 1 else ""
-            print(f"{kind:10} {choice:10} mAP", *maps, " ", spread)
+            print(f"{kind:24} {choice:10} mAP", *maps, " ", spread)
 
 
 if __name__ == "__main__":
