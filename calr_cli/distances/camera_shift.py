@@ -11,10 +11,10 @@ def standardise_by_camera(features: FloatArray, camids: IntArray) -> FloatArray:
     """Give every camera's features the same mean and spread, so that neighbours are not of one camera first.
 
     Each dimension is shifted and scaled within a camera to mean 0 and standard deviation 1. A dimension
-    that hardly varies there is scaled no further than a thousandth of the spread of all features.
+    that hardly varies there is scaled no further than a thousandth of the root mean square of all numbers.
 
     Args:
-        features: (N, D).
+        features: (N, D) unit rows, so that the root mean square is 1 / sqrt(D).
         camids: (N,).
 
     Returns:
@@ -26,12 +26,11 @@ def standardise_by_camera(features: FloatArray, camids: IntArray) -> FloatArray:
     [[1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, 1.0]]
     """
     result = np.empty(features.shape, np.float32)
-    least = 1e-3 * features.std(dtype=np.float64)
+    least = 1e-3 / np.sqrt(max(1, features.shape[1]))
     for camid in np.unique(camids):
         rows = np.flatnonzero(camids == camid)
         own = features[rows].astype(np.float64)
-        spread = own.std(axis=0) + least
-        result[rows] = (own - own.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        result[rows] = (own - own.mean(axis=0)) / (own.std(axis=0) + least)
     lengths = np.linalg.norm(result, axis=1, keepdims=True)
     result /= np.where(lengths > 0, lengths, 1)
     return result

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from calr_cli.clustering.infomap import infomap_labels
 from calr_cli.config.schema import Settings
 from calr_cli.distributed import collectives
 from calr_cli.errors import DataError
 from calr_cli.evaluation.calibration import Calibration, fit_calibration
 from calr_cli.events import Reporter
 from calr_cli.models.encoder import Encoder
-from calr_cli.pipelines.build import build_extractor, build_pixels, search_neighbours
+from calr_cli.pipelines.build import build_extractor, build_pixels
+from calr_cli.pipelines.labels import global_clusters, remedies
 from calr_cli.types import Dataset, FloatArray
 
 
@@ -44,14 +44,12 @@ def calibrate_by_clusters(
     device = next(encoder.parameters()).device
 
     def fit() -> Calibration:
-        clustering = settings.inter.clustering
-        neighbours = search_neighbours(settings, features, clustering.k, device, reporter)
-        labels = infomap_labels(neighbours, clustering.min_similarity, clustering.min_cluster_size)
+        labels, _ = global_clusters(settings, features, images.camids, device, reporter)
         if labels.max() < 1:
             raise DataError(
                 f"the training images of {dataset.name} form {labels.max() + 1} clusters: nothing to "
                 "calibrate on",
-                "Lower inter.clustering.min_similarity or inter.clustering.min_cluster_size",
+                remedies(settings.inter.clustering)[0].capitalize(),
             )
         # One camera sees both images of every pair: only an image and itself are left out then.
         several = len(np.unique(images.camids)) > 1

@@ -16,7 +16,7 @@ from calr_cli.clustering.infomap import LOWEST_BAR, infomap_labels, jaccard_comm
 from calr_cli.clustering.pivots import neighbourhood_scores, select_pivots
 from calr_cli.clustering.quality import label_quality
 from calr_cli.clustering.refinement import cosine_probability, discards_by_schedule, refine_by_camera
-from calr_cli.config.schema import Settings
+from calr_cli.config.schema import InterClustering, Settings
 from calr_cli.distances.camera_shift import standardise_by_camera
 from calr_cli.distances.jaccard import jaccard_similarity
 from calr_cli.errors import TrainingError
@@ -64,35 +64,14 @@ def label_epoch(
     """Global clusters of the features, their pivots, and the clusters refined by local labels.
 
     Raises:
-        ConfigError: FAISS is asked for and is not installed.
+        ConfigError: FAISS or Infomap is asked for and is not installed.
         DataError: A feature that is not a finite number.
         MemoryLimitError: Something does not fit into the memory allowed.
     """
     clustering, refinement = settings.inter.clustering, settings.inter.refinement
-    jaccard = clustering.method != "infomap"
-    if clustering.standardise:
-        features = standardise_by_camera(features, camids)
-    wanted = max(clustering.k, clustering.k1, clustering.k2) if jaccard else clustering.k
-    found = search_neighbours(settings, features, wanted, device, reporter)
-    neighbours = Neighbours(found.indices[:, : clustering.k], found.similarities[:, : clustering.k])
+    global_labels, neighbours = global_clusters(settings, features, camids, device, reporter)
     # Jaccard distances say by themselves which neighbours count.
     min_similarity = 0.0 if clustering.method == "jaccard" else clustering.min_similarity
-    if jaccard:
-        similarity = jaccard_similarity(
-            features,
-            clustering.k1,
-            clustering.k2,
-            neighbours=found,
-            min_similarity=1 - clustering.eps if clustering.method == "dbscan" else LOWEST_BAR,
-            memory_limit=memory_limit(settings),
-            reporter=reporter,
-        )
-    if clustering.method == "dbscan":
-        global_labels = dbscan_labels(similarity, clustering.eps, clustering.min_samples)
-    elif clustering.method == "jaccard":
-        global_labels = jaccard_communities(similarity, clustering.max_outliers, clustering.min_cluster_size)
-    else:
-        global_labels = infomap_labels(neighbours, min_similarity, clustering.min_cluster_size)
     scores = neighbourhood_scores(neighbours, min_similarity)
     pivots = select_pivots(global_labels, scores, refinement.pivot)
     refined_labels = global_labels
@@ -110,19 +89,73 @@ def label_epoch(
     return EpochLabels(global_labels, refined_labels, pivots, criterion)
 
 
+def global_clusters(
+    settings: Settings, features: FloatArray, camids: IntArray, device: torch.device, reporter: Reporter
+) -> tuple[IntArray, Neighbours]:
+    """Clusters over all cameras, and the nearest neighbours that they were made with.
+
+    Args:
+        settings: Those of stage 2 say how.
+        features: (N, D) unit rows.
+        camids: (N,).
+        device: Where neighbours are searched.
+        reporter: Told what happens.
+
+    Returns:
+        (N,) labels, 0..K-1 or ``OUTLIER``; the ``inter.clustering.k`` nearest, of features standardised by
+        camera if the settings say so.
+
+    Raises:
+        ConfigError: FAISS or Infomap is asked for and is not installed.
+        DataError: A feature that is not a finite number.
+        MemoryLimitError: Something does not fit into the memory allowed.
+    """
+    clustering = settings.inter.clustering
+    jaccard = clustering.method != "infomap"
+    if clustering.standardise:
+        features = standardise_by_camera(features, camids)
+    wanted = max(clustering.k, clustering.k1, clustering.k2) if jaccard else clustering.k
+    found = search_neighbours(settings, features, wanted, device, reporter)
+    neighbours = Neighbours(found.indices[:, : clustering.k], found.similarities[:, : clustering.k])
+    if not jaccard:
+        labels = infomap_labels(neighbours, clustering.min_similarity, clustering.min_cluster_size)
+        return labels, neighbours
+    similarity = jaccard_similarity(
+        features,
+        clustering.k1,
+        clustering.k2,
+        neighbours=found,
+        min_similarity=1 - clustering.eps if clustering.method == "dbscan" else LOWEST_BAR,
+        memory_limit=memory_limit(settings),
+        reporter=reporter,
+    )
+    if clustering.method == "dbscan":
+        return dbscan_labels(similarity, clustering.eps, clustering.min_samples), neighbours
+    return jaccard_communities(similarity, clustering.max_outliers, clustering.min_cluster_size), neighbours
+
+
+def remedies(clustering: InterClustering) -> tuple[str, str]:
+    """Which settings to move for more links between images, and which for fewer."""
+    if clustering.method == "dbscan":
+        return "raise inter.clustering.eps", "lower inter.clustering.eps"
+    if clustering.method == "jaccard":
+        return (
+            "lower inter.clustering.min_cluster_size",
+            "raise inter.clustering.max_outliers or lower inter.clustering.k1",
+        )
+    return (
+        "lower inter.clustering.min_similarity or inter.clustering.min_cluster_size",
+        "raise inter.clustering.min_similarity or lower inter.clustering.k",
+    )
+
+
 def check_clusters(labels: EpochLabels, settings: Settings, reporter: Reporter) -> None:
     """Warn of one cluster that holds most images.
 
     Raises:
         TrainingError: Fewer than two clusters.
     """
-    more_links = "lower inter.clustering.min_similarity or inter.clustering.min_cluster_size"
-    fewer_links = "raise inter.clustering.min_similarity or lower inter.clustering.k"
-    if settings.inter.clustering.method == "dbscan":
-        more_links, fewer_links = "raise inter.clustering.eps", "lower inter.clustering.eps"
-    elif settings.inter.clustering.method == "jaccard":
-        more_links = "lower inter.clustering.min_cluster_size"
-        fewer_links = "raise inter.clustering.max_outliers or lower inter.clustering.k1"
+    more_links, fewer_links = remedies(settings.inter.clustering)
     sizes = np.bincount(labels.global_labels[labels.global_labels != OUTLIER])
     if not len(sizes):
         raise TrainingError(

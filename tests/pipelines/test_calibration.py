@@ -55,6 +55,22 @@ def test_pairs_of_a_cluster_seen_by_two_cameras(
     assert found.probability(0.95) > 0.9 > 0.1 > found.probability(0.1)
 
 
+def test_clusters_are_made_as_in_training(features: Callable[[float], None]) -> None:
+    """Two ways of clustering, one of which the features do not allow."""
+    features(0.3)
+    by_links = {"min_similarity": 0.99}
+    by_jaccard = {"method": "jaccard", "standardise": True, "k1": EACH, "k2": 2, **by_links}
+    encoder = Encoder("resnet18", "avg")
+    found = calibrate_by_clusters(
+        small_settings(inter={"clustering": by_jaccard}), encoder, unlabelled(2), SilentReporter()
+    )
+    assert found.same_pairs == 10 * 6 * 3
+    with pytest.raises(DataError, match="form 0 clusters"):
+        calibrate_by_clusters(
+            small_settings(inter={"clustering": by_links}), encoder, unlabelled(2), SilentReporter()
+        )
+
+
 def test_no_clusters(features: Callable[[float], None]) -> None:
     features(100)
     settings = small_settings(inter={"clustering": {"min_similarity": 0.99}})
