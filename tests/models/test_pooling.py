@@ -31,6 +31,24 @@ def test_gem_gradient_reaches_activations_and_p() -> None:
     assert torch.autograd.gradcheck(pooled, (feature_map.requires_grad_(), p))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gem_gradients_are_those_of_the_formula(layout: torch.memory_format) -> None:
+    """Also of activations that count as eps, and of a channel that has no others."""
+    draw = torch.Generator().manual_seed(0)
+    values = torch.randn(3, 4, 5, 2, generator=draw, dtype=torch.float64)
+    values[1, 2] = -1
+    above = torch.randn(3, 4, generator=draw, dtype=torch.float64)
+    pooling = GeneralisedMeanPooling(2.5).double()
+    found = []
+    for formula in (pooling, lambda x: x.clamp(min=1e-6).pow(pooling.p).mean(dim=(2, 3)).pow(1 / pooling.p)):
+        feature_map = values.clone(memory_format=layout).requires_grad_()
+        pooled = formula(feature_map)
+        found.append((pooled.detach(), *torch.autograd.grad(pooled, (feature_map, pooling.p), above)))
+    for ours, autograds in zip(*found, strict=True):
+        torch.testing.assert_close(ours, autograds, rtol=1e-12, atol=1e-15)
+    assert (found[0][1][1, 2] == 0).all()
+
+
 def test_gem_of_a_dead_channel_has_finite_gradients() -> None:
     """After a ReLU a whole channel may be 0, where a root has no slope."""
     pooling = build_pooling("gem")
