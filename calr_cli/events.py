@@ -22,8 +22,10 @@ class Reporter(Protocol):
         """A new part of the work begins."""
         ...
 
-    def progress(self, title: str, total: int, unit: str = "") -> AbstractContextManager[Progress]:
-        """A long step of ``total`` ``unit`` (images, iterations, ...) begins."""
+    def progress(
+        self, title: str, total: int, unit: str = "", done: int = 0
+    ) -> AbstractContextManager[Progress]:
+        """A long step of ``total`` ``unit`` (images, iterations, ...) begins, ``done`` of it before."""
         ...
 
     def metric(self, row: Mapping[str, Any]) -> None:
@@ -50,7 +52,9 @@ class SilentReporter:
     def stage(self, title: str) -> None:
         """See `Reporter.stage`."""
 
-    def progress(self, title: str, total: int, unit: str = "") -> AbstractContextManager[Progress]:
+    def progress(
+        self, title: str, total: int, unit: str = "", done: int = 0
+    ) -> AbstractContextManager[Progress]:
         """See `Reporter.progress`."""
         return nullcontext(_NoProgress())
 

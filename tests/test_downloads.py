@@ -59,7 +59,9 @@ class Recorder(Heard):
         super().__init__()
         self.counted: list[int] = []
 
-    def progress(self, title: str, total: int, unit: str = "") -> AbstractContextManager[Progress]:
+    def progress(
+        self, title: str, total: int, unit: str = "", done: int = 0
+    ) -> AbstractContextManager[Progress]:
         super().progress(title, total, unit)
         self.counted.append(0)
 

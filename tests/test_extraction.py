@@ -26,7 +26,7 @@ class Counted(SilentReporter):
         self.title, self.total, self.done = "", 0, 0
 
     @contextmanager
-    def progress(self, title: str, total: int, unit: str = "") -> Iterator[Progress]:
+    def progress(self, title: str, total: int, unit: str = "", done: int = 0) -> Iterator[Progress]:
         self.title, self.total = f"{title} ({unit})", total
         yield self
 

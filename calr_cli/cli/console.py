@@ -76,9 +76,11 @@ class RichReporter:
                 self._columns = columns
             self._say("  ".join(f"{cell(row):>{width}}" for _, width, cell in columns))
 
-    def progress(self, title: str, total: int, unit: str = "") -> AbstractContextManager[Progress]:
+    def progress(
+        self, title: str, total: int, unit: str = "", done: int = 0
+    ) -> AbstractContextManager[Progress]:
         """A live bar; where there is no terminal, lines for steps that take long."""
-        step = Step(title, total, unit)
+        step = Step(title, total, unit, done)
         if self.quiet:
             return nullcontext(step)
         return self._live(step) if self.console.is_interactive else self._plain(step)
@@ -90,7 +92,7 @@ class RichReporter:
     @contextmanager
     def _live(self, step: Step) -> Iterator[Progress]:
         bars = self._shared_bars()
-        task = bars.add_task(step.title, total=step.total or None, state=step.state())
+        task = bars.add_task(step.title, total=step.total or None, completed=step.done, state=step.state())
         step.on_advance = lambda: bars.update(task, completed=step.done, state=step.state())
         try:
             yield step
@@ -156,12 +158,12 @@ def reporter_for(quiet: bool) -> Reporter:
 
 
 class Step:
-    """A running count that knows how to describe itself; `events.Progress`."""
+    """A running count that knows how to describe itself; `events.Progress`. ``done`` were done before."""
 
-    def __init__(self, title: str, total: int, unit: str) -> None:
+    def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
         # A number of bytes says little to people.
         self.title, self.total, self.unit = title, total, unit
-        self.done = 0
+        self.done = self.before = done
         self.figures: dict[str, float] = {}
         self.began = perf_counter()
         self.on_advance: Callable[[], None] = lambda: None
@@ -182,7 +184,7 @@ class Step:
     def summary(self) -> str:
         """``700 images in 12.3 s, 57 images/s, loss 1.234``."""
         seconds = perf_counter() - self.began
-        done = f"{self._amount(self.done)} {self._unit} " if self.unit else ""
+        done = f"{self._amount(self.done - self.before)} {self._unit} " if self.unit else ""
         return ", ".join([f"{done}in {seconds:.1f} s", *self._details()])
 
     @property
@@ -196,8 +198,8 @@ class Step:
 
     def _details(self) -> list[str]:
         details = [f"{name} {value:.3f}" for name, value in self.figures.items()]
-        if self.done and self.unit:
-            per_second = self.done / max(perf_counter() - self.began, 1e-9)
+        if self.done > self.before and self.unit:
+            per_second = (self.done - self.before) / max(perf_counter() - self.began, 1e-9)
             unit = SHORT.get(self.unit, self._unit)
             amount = per_second / 1e6 if self.unit == "bytes" else per_second
             rate = f"{amount:,.0f} {unit}/s" if amount >= 10 else f"{amount:.2g} {unit}/s"

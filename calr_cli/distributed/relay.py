@@ -64,10 +64,10 @@ class Relay:
         self._send(Said("warning", (text,)))
 
     @contextmanager
-    def progress(self, title: str, total: int, unit: str = "") -> Iterator[Progress]:
+    def progress(self, title: str, total: int, unit: str = "", done: int = 0) -> Iterator[Progress]:
         """See `Reporter.progress`."""
         step = next(self._numbers)
-        self._send(Said("begin", (self._prefix + title, total, unit), step))
+        self._send(Said("begin", (self._prefix + title, total, unit, done), step))
         progress = _RelayedProgress(self._send, step)
         try:
             yield progress

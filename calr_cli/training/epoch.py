@@ -116,8 +116,8 @@ def train_epoch(
     parts = [batch[take_step.share] for batch in batches[len(seen) :]]
     blocks = pixels.batches(parts, pin=device.type == "cuda")
     saved = perf_counter()
-    with reporter.progress(title, len(batches), "iterations") as progress, deferred_interrupt() as interrupt:
-        progress.advance(len(seen))
+    steps = reporter.progress(title, len(batches), "iterations", len(seen))
+    with steps as progress, deferred_interrupt() as interrupt:
         for iteration, block in enumerate(blocks, start=len(seen)):
             try:
                 pending.append(take_step(iteration, batches[iteration], to_device(block, device)))

@@ -80,6 +80,17 @@ def test_steps_in_words() -> None:
     assert Step("clustering", 0, "").state() == "working"
 
 
+def test_what_was_done_before_is_not_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("calr_cli.cli.console.perf_counter", lambda: now[0])
+    step = Step("epoch 6/12", 70, "iterations", 60)
+    assert step.state() == "60/70 iterations"
+    now[0] = 5
+    step.advance(10)
+    assert step.state() == "70/70 iterations, 2 it/s"
+    assert step.summary() == "10 iterations in 5.0 s, 2 it/s"
+
+
 def test_header_only_where_the_kind_of_row_changes(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = RichReporter()
     for row in (INTRA, INTRA, INTER, INTER):

@@ -108,7 +108,7 @@ class Cut(Heard):
         self.left, self.error = after, error
 
     @contextmanager
-    def progress(self, title: str, total: int, unit: str = "") -> Iterator[Progress]:
+    def progress(self, title: str, total: int, unit: str = "", done: int = 0) -> Iterator[Progress]:
         with super().progress(title, total, unit) as silent:
             yield self if title.startswith("Unpacking") else silent
 

@@ -30,10 +30,10 @@ class Transcript:
         self.lines.append(f"warning {text}")
 
     @contextmanager
-    def progress(self, title: str, total: int, unit: str = "") -> Iterator[Progress]:
+    def progress(self, title: str, total: int, unit: str = "", done: int = 0) -> Iterator[Progress]:
         self.lines.append(f"begin {title} {total} {unit}")
         try:
-            yield _Counted(title, self.lines)
+            yield _Counted(title, self.lines, done)
         except BaseException:
             self.lines.append(f"left {title}")
             raise
@@ -41,8 +41,8 @@ class Transcript:
 
 
 class _Counted:
-    def __init__(self, title: str, lines: list[str]) -> None:
-        self.title, self.lines, self.done = title, lines, 0
+    def __init__(self, title: str, lines: list[str], done: int) -> None:
+        self.title, self.lines, self.done = title, lines, done
 
     def advance(self, count: int = 1, **figures: float) -> None:
         self.done += count
@@ -68,8 +68,8 @@ def test_what_is_said_on_one_side_is_heard_on_the_other() -> None:
 def test_a_fast_loop_sends_its_steps_together_and_loses_none() -> None:
     transcript = Transcript()
     replay = Replay(transcript)
-    with Relay(lambda said: replay(0, said)).progress("training", 1000, "iterations") as progress:
-        for step in range(1000):
+    with Relay(lambda said: replay(0, said)).progress("training", 1000, "iterations", 10) as progress:
+        for step in range(10, 1000):
             progress.advance(loss=float(step))
     assert transcript.lines[0] == "begin training 1000 iterations"
     assert transcript.lines[-2:] == ["training at 1000 {'loss': 999.0}", "end training"]

@@ -121,7 +121,7 @@ class Killed(SilentReporter):
         self.left, self.rows = iterations, rows
 
     @contextmanager
-    def progress(self, title: str, total: int, unit: str = "") -> Iterator[Any]:
+    def progress(self, title: str, total: int, unit: str = "", done: int = 0) -> Iterator[Any]:
         with super().progress(title, total, unit) as progress:
             yield self if unit == "iterations" else progress
 

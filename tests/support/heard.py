@@ -19,6 +19,8 @@ class Heard(SilentReporter):
     def warning(self, text: str) -> None:
         self.warnings.append(text)
 
-    def progress(self, title: str, total: int, unit: str = "") -> AbstractContextManager[Progress]:
+    def progress(
+        self, title: str, total: int, unit: str = "", done: int = 0
+    ) -> AbstractContextManager[Progress]:
         self.steps.append(f"{title}: {total} {unit}")
         return super().progress(title, total, unit)
