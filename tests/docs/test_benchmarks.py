@@ -80,6 +80,12 @@ def test_reranking(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_pooling(tmp_path: Path) -> None:
+    rows = run("pooling.py", "--map", "tiny", "--repeat", "2", folder=tmp_path)["rows"]
+    assert [row["way"] for row in rows] == ["autograd", "calr"]
+
+
+@pytest.mark.e2e
 def test_linkage(tmp_path: Path) -> None:
     run("linkage.py", "--images", "500", "--pairs", "40", folder=tmp_path)
 

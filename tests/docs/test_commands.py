@@ -52,6 +52,7 @@ NOT_CALR = {
     "python benchmarks/reranking.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/listing.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/linkage.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/pooling.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/searching.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/exporting.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/calibration.py": "test_benchmarks.py runs it, on the synthetic dataset",
@@ -217,6 +218,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             unlabelled = street / f"cam{n % 3}" / f"{pid}-{n}.jpg"
             unlabelled.parent.mkdir(parents=True, exist_ok=True)
             write_image(unlabelled, pid, seed=n)
+    (root / "pku-reid").mkdir()
+    (root / "pku-reid" / "images").symlink_to(shop)
     (root / "shop.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     parquet.write_table(csv.read_csv(root / "shop.csv"), root / "shop.parquet")
     (root / "models").mkdir()
