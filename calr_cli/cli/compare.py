@@ -38,8 +38,8 @@ def compare(
     reporter = reporter_for(quiet)
     embedder = open_trained(context.params, reporter)
     calibration = embedder.calibration
-    least = similarity_threshold(threshold, calibration, EVEN_ODDS)
-    tell_calibration(calibration, EVEN_ODDS, reporter)
+    least = similarity_threshold(threshold, calibration, EVEN_ODDS, resume)
+    tell_calibration(calibration, EVEN_ODDS, resume, reporter)
     features, failed = embedder.embed([first, second], "embedding", reporter)
     if failed:
         raise DataError(failed, "Two images are needed")

@@ -61,13 +61,13 @@ def search(
 
     reporter = reporter_for(quiet)
     embedder = open_trained(context.params, reporter)
-    similarity_threshold(threshold, embedder.calibration, 0.5)  # a wrong one is told before the work
+    similarity_threshold(threshold, embedder.calibration, 0.5, resume)  # a wrong one is told before the work
     paths = list_images(images, reporter)
     searched = searching.open_gallery(embedder, gallery, reporter)
     calibration = embedder.calibration
     prior = None if calibration is None else calibration.prior_of_search(len(searched))
-    least = similarity_threshold(threshold, calibration, prior or 0.5)
-    tell_calibration(calibration, prior, reporter)
+    least = similarity_threshold(threshold, calibration, prior or 0.5, resume)
+    tell_calibration(calibration, prior, resume, reporter)
     queries, failed = embedder.embed(paths, "queries", reporter)
     result: dict[str, Any] = {
         "model": resume,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +57,9 @@ def open_trained(params: Mapping[str, Any], reporter: Reporter) -> Embedder:
     return open_embedder(path, device, given, reporter)
 
 
-def similarity_threshold(text: str | None, calibration: Calibration | None, prior: float) -> float | None:
+def similarity_threshold(
+    text: str | None, calibration: Calibration | None, prior: float, resume: str
+) -> float | None:
     """The similarity that ``--threshold`` means; None: no threshold.
 
     Raises:
@@ -79,19 +82,24 @@ def similarity_threshold(text: str | None, calibration: Calibration | None, prio
     if calibration is None:
         raise ConfigError(
             f"--threshold {text}: this model is not calibrated, it has no probabilities",
-            "Give a similarity such as 0.6, or calibrate it: calr evaluate --calibrate --resume FILE",
+            f"Give a similarity such as 0.6, or calibrate it: {_calibrate(resume)}",
         )
     return calibration.similarity_at(value, prior)
 
 
-def tell_calibration(calibration: Calibration | None, prior: float | None, reporter: Reporter) -> None:
+def tell_calibration(
+    calibration: Calibration | None, prior: float | None, resume: str, reporter: Reporter
+) -> None:
     """One line: what the probabilities rest on, or why there are none."""
     if calibration is None:
         reporter.note(
-            "this model is not calibrated: similarities only. "
-            "To calibrate it: calr evaluate --calibrate --resume FILE"
+            f"this model is not calibrated: similarities only. To calibrate it: {_calibrate(resume)}"
         )
         return
     assert prior is not None
     before = f"before looking, two images show the same with {100 * prior:.2g} %"
     reporter.note(f"probabilities: {calibration.origin}; {before}")
+
+
+def _calibrate(resume: str) -> str:
+    return f"calr evaluate --calibrate --resume {shlex.quote(resume)}"

@@ -24,7 +24,7 @@ CALIBRATION = Calibration(
 
 NOT_CALIBRATED = (
     "this model is not calibrated: similarities only. "
-    "To calibrate it: calr evaluate --calibrate --resume FILE"
+    "To calibrate it: calr evaluate --calibrate --resume m.pth"
 )
 
 
