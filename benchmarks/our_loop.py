@@ -154,7 +154,9 @@ class _Times(SilentReporter):
         self.batch_size = batch_size
         self.ends: list[tuple[int, float]] = []
 
-    def progress(self, title: str, total: int, unit: str = "") -> AbstractContextManager[_Times]:
+    def progress(
+        self, title: str, total: int, unit: str = "", done: int = 0
+    ) -> AbstractContextManager[_Times]:
         return nullcontext(self)
 
     def advance(self, count: int = 1, **figures: float) -> None:
