@@ -24,11 +24,12 @@ def squared_distances(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """(N, N) squared Euclidean distances over query and gallery, N = Q + G."""
     features = np.concatenate([query, gallery])
     squares = (features**2).sum(axis=1)
-    distances = features @ features.T
+    distances: np.ndarray = features @ features.T
     distances *= -2
     distances += squares[:, None]
     distances += squares
-    return np.maximum(distances, 0, out=distances)
+    np.maximum(distances, 0, out=distances)
+    return distances
 
 
 def dense_rerank_of(
@@ -74,7 +75,8 @@ def dense_rerank_of(
 def reciprocal(nearest: np.ndarray, i: int, k: int) -> np.ndarray:
     """The first ``k`` of image i that have it among their own first ``k``."""
     forward = nearest[i, :k]
-    return forward[(nearest[forward, :k] == i).any(axis=1)]
+    mutual: np.ndarray = forward[(nearest[forward, :k] == i).any(axis=1)]
+    return mutual
 
 
 def check_golden() -> None:

@@ -69,7 +69,8 @@ def by_pytorch(arch: str, precision: torch.dtype, size: tuple[int, int], images:
 
     def embed(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return encoder(normalise(torch.from_numpy(pixels))).numpy()
+            features: torch.Tensor = encoder(normalise(torch.from_numpy(pixels)))
+            return features.numpy()
 
     return timed(embed, size, images)
 

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,8 @@ def dense_jaccard(features: np.ndarray, ranking: np.ndarray, k1: int, k2: int) -
 
     def reciprocal(i: int, k: int) -> np.ndarray:
         forward = ranking[i, :k]
-        return forward[(ranking[forward, :k] == i).any(axis=1)]
+        mutual: np.ndarray = forward[(ranking[forward, :k] == i).any(axis=1)]
+        return mutual
 
     half = round(k1 / 2) + 1
     sets = [reciprocal(i, k1) for i in range(count)]
@@ -108,7 +109,7 @@ def jaccard_rows(folder: Path, count: int, dense: bool) -> list[dict[str, Any]]:
     encoding = measured(encoding_step, folder)
     ours = measured(sparse_step, folder)
     distances, pairs = ours.value
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"step": "encoding", "seconds": encoding.seconds, "peak MB": encoding.peak_bytes / 1e6},
         {
             "step": f"encoding and {pairs / count:,.0f} pairs an image",
@@ -146,7 +147,7 @@ def product_step(folder: Path, device: str) -> Callable[[], Any]:
     return run
 
 
-def labels_step(folder: Path, backend: str, device: str) -> Callable[[], Any]:
+def labels_step(folder: Path, backend: Literal["faiss", "torch"], device: str) -> Callable[[], Any]:
     features, truth = np.load(folder / "features.npy"), np.load(folder / "truth.npz")
     camids = truth["camids"]
     # Local labels of a middling stage 1: identities per camera, a third of the images in another cluster.

@@ -49,7 +49,7 @@ def ours(size: Size, dim: int, device: str, ranked: bool) -> Callable[[], Any]:
     query, gallery = splits(size, dim)
 
     def run() -> tuple[float, np.ndarray]:
-        kept = []
+        kept: list[np.ndarray] = []
 
         def seen(block: np.ndarray) -> torch.Tensor:
             if not kept:
@@ -83,7 +83,7 @@ def main() -> None:
     options = parser.parse_args()
     size, count = SIZES[options.size], SIZES[options.size].query + SIZES[options.size].gallery
     with_dense = count < 30_000  # it holds three matrices of count x count
-    rows = []
+    rows: list[dict[str, Any]] = []
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         product = measured(products, size, options.dim, device)
         rows.append(

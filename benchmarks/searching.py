@@ -24,8 +24,9 @@ TOP = 10
 
 
 def unit_rows(count: int, dim: int, seed: int) -> np.ndarray:
-    rows = np.random.default_rng(seed).standard_normal((count, dim), np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows: np.ndarray = np.random.default_rng(seed).standard_normal((count, dim), np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
 
 
 def write_file(path: Path, count: int, dim: int) -> None:

@@ -91,16 +91,16 @@ def main() -> None:
                 }
             )
         if len(runs) > 1:
-            criteria, values = (list(part) for part in zip(*runs, strict=True))
+            criteria, all_values = (list(part) for part in zip(*runs, strict=True))
             rows.append(
                 {
                     "run": "all",
                     "figure": figure,
-                    "models": sum(map(len, values)),
-                    "Spearman": correlation(np.concatenate(criteria), np.concatenate(values)),
+                    "models": sum(map(len, all_values)),
+                    "Spearman": correlation(np.concatenate(criteria), np.concatenate(all_values)),
                     "of changes": correlation(
                         np.concatenate([np.diff(part) for part in criteria]),
-                        np.concatenate([np.diff(part) for part in values]),
+                        np.concatenate([np.diff(part) for part in all_values]),
                     ),
                 }
             )
