@@ -57,42 +57,48 @@ PARTS_OF_PLUS = {
     "published-clusters": ["inter.clustering.method=infomap", "inter.clustering.standardise=false"],
     "not-standardised": ["inter.clustering.standardise=false"],
     "no-proxies": ["inter.proxies.weight=0"],
+    "hard-memory": ["inter.memory.mode=hard"],
 }
-"""Parts of the recipe plus, left out. Every run with the running average is measured without it too."""
+"""Parts of the recipe plus, left out or changed. Runs with the average are measured without it as well."""
 KINDS: dict[str, tuple[str | None, list[str]]] = {
     "baseline": (None, [NO_REFINEMENT, "inter.camera.enabled=false", "inter.weights.mode=off"]),
     "calr": ("calr", []),
     "plus": ("plus", []),
     "oracle": ("oracle", []),  # the published method with the identities as local labels: a ceiling
+    "calr-blind-sampler": ("calr", []),
     **{f"calr-{part}": ("calr", settings) for part, settings in PARTS.items()},
     **{f"plus-{part}": ("plus", settings) for part, settings in PARTS_OF_PLUS.items()},
     **{f"plus-{part}": ("plus", PARTS[part]) for part in list(PARTS)[:3]},
 }
 """Kind of run -> whose local labels it uses, and settings of stage 2."""
+PROGRAMS = {"calr-blind-sampler": [str(Path(__file__).with_name("blind_sampler.py"))]}
+"""Kind of run -> the program that trains stage 2, where it is not calr itself."""
 
 
-def train(stage: str, folder: Path, common: list[str], *more: str) -> RunFolder:
+def call(arguments: list[str], kind: str = "") -> None:
+    program = PROGRAMS.get(kind, ["-m", "calr_cli"])
+    print("calr" if program[0] == "-m" else f"python {program[0]}", *arguments, flush=True)
+    subprocess.run([sys.executable, *program, *arguments], check=True)
+
+
+def train(stage: str, folder: Path, common: list[str], *more: str, kind: str = "") -> RunFolder:
     """Train in ``folder`` what is not trained there yet."""
     run = RunFolder(folder)
     if not (run.local_labels if stage == "train-intra" else run.model).exists():
         begun = run.config.exists()
         flags = ["--resume", str(folder)] if begun else [*common, *more, "--output", str(folder)]
-        command = ["-m", "calr_cli", stage, *flags]
-        print("calr", *command[2:], flush=True)
-        subprocess.run([sys.executable, *command], check=True)
+        call([stage, *flags], kind)
     return run
 
 
-def go_on(shorter: Path, folder: Path, epochs: int) -> None:
+def go_on(shorter: Path, folder: Path, epochs: int, kind: str) -> None:
     """Make ``folder`` a run that begins where ``shorter`` ended: the same as training it from the start.
 
     Not so with the cosine schedule of discards, which alone depends on the number of epochs.
     """
     shutil.copytree(shorter, folder)
     RunFolder(folder).model.unlink()
-    command = ["train-inter", "--resume", str(folder), "--set", f"inter.epochs={epochs}"]
-    print("calr", *command, flush=True)
-    subprocess.run([sys.executable, "-m", "calr_cli", *command], check=True)
+    call(["train-inter", "--resume", str(folder), "--set", f"inter.epochs={epochs}"], kind)
 
 
 def scores(encoder: Encoder, settings: Settings, dataset: Dataset) -> dict[str, dict[str, float]]:
@@ -199,8 +205,8 @@ def main() -> None:
                 second += [*RECIPES.get(labels, []), "--local-labels", str(local)]
             shorter, folder = (place / f"{kind}{words}-{options.precision}" for words in ("", length))
             if length and RunFolder(shorter).model.exists() and not folder.exists():
-                go_on(shorter, folder, options.epochs)
-            inter = train("train-inter", folder, of_seed, *second, *epochs)
+                go_on(shorter, folder, options.epochs, kind)
+            inter = train("train-inter", folder, of_seed, *second, *epochs, kind=kind)
             found = figures(local, inter, dataset)
             # Read only now: another process may have written its own runs since this one began.
             results = read(file)
