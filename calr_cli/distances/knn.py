@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from threadpoolctl import threadpool_info
 
 from calr_cli.errors import ConfigError, DataError
 from calr_cli.types import FloatArray, IntArray, Neighbours
@@ -54,7 +56,8 @@ def as_features(features: Features) -> FloatArray:
 def choose_backend(backend: Backend = "auto", device: torch.device = _CPU) -> str:
     """What searches: ``faiss-gpu``, ``faiss-cpu`` or ``torch``.
 
-    ``auto`` takes FAISS where it is installed, on a CUDA device only if FAISS can use GPUs, else torch.
+    ``auto`` takes FAISS where it is installed and fits, else torch: on a CUDA device FAISS has to be able
+    to use GPUs, on a CPU its matrix products have to be written for that CPU.
 
     Raises:
         ConfigError: FAISS is asked for and is not installed.
@@ -64,10 +67,23 @@ def choose_backend(backend: Backend = "auto", device: torch.device = _CPU) -> st
     if backend == "torch" or not HAS_FAISS:
         return "torch"
     if device.type != "cuda":
-        return "faiss-cpu"
+        return "faiss-cpu" if backend == "faiss" or _faiss_knows_this_cpu() else "torch"
     if faiss.get_num_gpus():
         return "faiss-gpu"
     return "torch" if backend == "auto" else "faiss-cpu"
+
+
+@cache
+def _faiss_knows_this_cpu() -> bool:
+    """Whether the OpenBLAS in FAISS's wheel has kernels for this CPU.
+
+    On a CPU newer than itself it falls back to those of a Prescott of 2004, which are four times slower
+    than torch's.
+    """
+    return not any(
+        library.get("architecture") == "Prescott" and "faiss" in library["filepath"]
+        for library in threadpool_info()
+    )
 
 
 def knn(

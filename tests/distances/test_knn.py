@@ -98,13 +98,36 @@ def test_blocks_make_no_difference(rows_per_block: int) -> None:
 
 def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_backend("torch") == "torch"
-    assert choose_backend() == ("faiss-cpu" if MODULE.HAS_FAISS else "torch")
+    knows = MODULE.HAS_FAISS and MODULE._faiss_knows_this_cpu()
+    assert choose_backend() == ("faiss-cpu" if knows else "torch")
     monkeypatch.setattr(MODULE, "HAS_FAISS", False)
     assert choose_backend("auto", torch.device("cuda")) == "torch"
     with pytest.raises(ConfigError, match=r"^FAISS is asked for and not installed\. Install faiss-cpu"):
         knn(unit_features(0, 5), 3, backend="faiss")
     with pytest.raises(ConfigError, match=r"^an approximate search needs FAISS"):
         approximate_knn(unit_features(0, 5), 3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "library", "chosen"),
+    [
+        ("SkylakeX", "faiss_gpu.libs/libopenblaso.so", "faiss-cpu"),
+        ("Prescott", "numpy.libs/libscipy_openblas64_.so", "faiss-cpu"),
+        ("Prescott", "faiss_gpu.libs/libopenblaso.so", "torch"),
+    ],
+)
+def test_faiss_is_left_alone_where_its_products_are_slow(
+    monkeypatch: pytest.MonkeyPatch, architecture: str, library: str, chosen: str
+) -> None:
+    monkeypatch.setattr(MODULE, "HAS_FAISS", True)
+    found = [{"filepath": "libgomp.so"}, {"filepath": library, "architecture": architecture}]
+    monkeypatch.setattr(MODULE, "threadpool_info", lambda: found)
+    MODULE._faiss_knows_this_cpu.cache_clear()
+    try:
+        assert choose_backend() == chosen
+        assert choose_backend("faiss") == "faiss-cpu"  # who asks for it gets it
+    finally:
+        MODULE._faiss_knows_this_cpu.cache_clear()
 
 
 @pytest.mark.gpu
