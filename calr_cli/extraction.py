@@ -10,6 +10,7 @@ from calr_cli.data.loaders import PixelSource
 from calr_cli.distributed import collectives
 from calr_cli.events import Reporter
 from calr_cli.models.encoder import Encoder
+from calr_cli.models.folding import fold_batch_norms
 from calr_cli.transfer import to_device
 from calr_cli.types import FloatArray
 
@@ -40,7 +41,7 @@ def extract_features(
     Raises:
         DataError: An image that cannot be read.
     """
-    encoder.eval()
+    network = fold_batch_norms(encoder.eval())
     device = next(encoder.parameters()).device
     ranks, rank = collectives.world_size(), collectives.rank()
     cuts = [len(pixels) * r // ranks for r in range(ranks + 1)]
@@ -51,7 +52,7 @@ def extract_features(
     done = 0
     with reporter.progress(title, len(mine), "images") as progress, torch.inference_mode():
         for block in blocks:
-            features[done : done + len(block)] = encoder(normalise(to_device(block, device)))
+            features[done : done + len(block)] = network(normalise(to_device(block, device)))
             done += len(block)
             progress.advance(len(block))
     return collectives.collect_rows(features.cpu().numpy(), np.diff(cuts).tolist())

@@ -79,13 +79,15 @@ def build_backbone(arch: str) -> tuple[nn.Module, int]:
 
 
 class FullPrecisionConv2d(nn.Conv2d):
-    """A convolution that computes in the type of its weights, whatever autocast says.
+    """A convolution that trains in the type of its weights, whatever autocast says.
 
     CPUs have no fast kernel for the bf16 gradient of a strided depthwise convolution: three such layers
-    took half of a step of MobileNetV2.
+    took half of a step of MobileNetV2. Without a gradient to come, autocast has its way.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve ``input`` (B, C, H, W); the type of the result is that of ``input``."""
+        if not torch.is_grad_enabled():
+            return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):
             return super().forward(input.to(self.weight.dtype)).to(input.dtype)

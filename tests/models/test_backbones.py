@@ -68,7 +68,7 @@ def test_unknown_arch_names_the_nearest_and_all() -> None:
         build_backbone("vit")
 
 
-def test_strided_depthwise_convolutions_ignore_autocast_and_keep_names_and_types() -> None:
+def test_strided_depthwise_convolutions_ignore_autocast_in_training_and_keep_names_and_types() -> None:
     network, _ = build_backbone("mobilenet_v2")
     changed = [layer for layer in network.modules() if isinstance(layer, FullPrecisionConv2d)]
     assert [layer.stride for layer in changed] == [(2, 2)] * 3
@@ -77,6 +77,10 @@ def test_strided_depthwise_convolutions_ignore_autocast_and_keep_names_and_types
     images = torch.randn(2, 96, 8, 4).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         found = layer(images)
+        with torch.no_grad():
+            without_gradient = layer(images)
+            plain = torch.nn.functional.conv2d(images, layer.weight, None, 2, 1, 1, 96)
+    assert torch.equal(without_gradient, plain)
     assert found.dtype == torch.bfloat16
     exact = torch.nn.functional.conv2d(images.float(), layer.weight, None, 2, 1, 1, 96)
     assert torch.equal(found, exact.bfloat16())
