@@ -86,6 +86,13 @@ def test_pooling(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_folding(tmp_path: Path) -> None:
+    tiny = ["--network", "tiny", "--precision", "bf16", "--repeat", "2"]
+    rows = run("folding.py", *tiny, folder=tmp_path)["rows"]
+    assert [row["way"] for row in rows] == ["as trained", "folded"]
+
+
+@pytest.mark.e2e
 def test_linkage(tmp_path: Path) -> None:
     run("linkage.py", "--images", "500", "--pairs", "40", folder=tmp_path)
 

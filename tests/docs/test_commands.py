@@ -52,6 +52,7 @@ NOT_CALR = {
     "python benchmarks/reranking.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/listing.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/linkage.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/folding.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/pooling.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/searching.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/exporting.py": "test_benchmarks.py runs it, at a tiny size",
