@@ -50,6 +50,34 @@ def run(script: str, *arguments: str, folder: Path) -> dict[str, Any]:
     return content
 
 
+def test_what_a_part_gives_is_compared_seed_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def figures(*maps: float) -> dict[str, Any]:
+        return {split: {"mAP": mAP} for split, mAP in zip(("all", "even", "odd"), maps, strict=True)}
+
+    results = {
+        "plus": {
+            "1": {"last": figures(60, 62, 58), "not averaged": figures(59, 61, 58)},
+            "2": {"last": figures(64, 65, 63)},
+        },
+        "plus-no-proxies": {
+            "3": {"last": figures(1, 1, 1)},
+            "2": {"last": figures(61, 62, 60)},
+            "1": {"last": figures(59, 61, 57)},
+        },
+        "calr-last-pivot": {"1": {"last": figures(40, 40, 40)}},  # nothing to compare it with
+    }
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    assert importlib.import_module("parts").rows(results) == [
+        {"run": "plus-no-proxies", **dict.fromkeys(("all", "even", "odd"), "+2.0 ± 1.4 (+1.0, +3.0)")},
+        {
+            "run": "plus, not averaged",
+            "all": "+1.0 (seed 1)",
+            "even": "+1.0 (seed 1)",
+            "odd": "+0.0 (seed 1)",
+        },
+    ]
+
+
 @pytest.mark.e2e
 def test_labels(tmp_path: Path) -> None:
     rows = run("labels.py", "--size", "tiny", "--dim", "64", "--only", "jaccard", folder=tmp_path)["jaccard"]

@@ -53,6 +53,7 @@ NOT_CALR = {
     "python benchmarks/listing.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/linkage.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/folding.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/parts.py": "test_benchmarks.py checks what it shows",
     "python benchmarks/pooling.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/searching.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/exporting.py": "test_benchmarks.py runs it, at a tiny size",
