@@ -170,7 +170,7 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except KeyError:
         raise DataError(f"{path} has no arrays 'paths' and 'features'", _WRITE_IT) from None
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError):
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError):  # the last: encrypted
         raise DataError(f"{path} is not an .npz file, or it is damaged", _WRITE_IT) from None
 
 
