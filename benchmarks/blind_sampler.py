@@ -2,7 +2,8 @@
 
     python benchmarks/blind_sampler.py train-inter -d market1501 --set inter.epochs=12
 
-The sampler has no setting that would do this, since nobody would train with it; recipes.py measures it.
+The sampler has no setting that would do this, since nobody would train with it; recipes.py measures it. On
+one device only: other processes would have the ordinary sampler.
 """
 
 from __future__ import annotations

@@ -8,15 +8,13 @@ Batches of 64 images, one thread, each measurement in a fresh process; the two t
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import machine, measured, table, write_json
+from measuring import fastest, in_turns, machine, table, write_json
 
-from calr_cli.allocation import keep_freed_memory
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.folding import fold_batch_norms
 
@@ -33,7 +31,6 @@ WAYS = ("as trained", "folded")
 
 def passes(way: str, network: str, precision: str, repeat: int) -> Callable[[], float]:
     """A function that makes ``repeat`` forward passes and returns the process time of the fastest."""
-    keep_freed_memory()
     encoder = Encoder("resnet18" if network == "tiny" else network).eval()
     encoder.precision = PRECISIONS[precision]
     if way == "folded":
@@ -41,16 +38,7 @@ def passes(way: str, network: str, precision: str, repeat: int) -> Callable[[], 
     count, height, width = NETWORKS[network]
     images = torch.rand(count, 3, height, width).to(memory_format=torch.channels_last)
 
-    def run() -> float:
-        fastest = float("inf")
-        with torch.inference_mode():
-            for _ in range(repeat + 1):  # the first one asks for memory
-                began = time.process_time()
-                encoder(images)
-                fastest = min(fastest, time.process_time() - began)
-        return fastest
-
-    return run
+    return torch.inference_mode()(lambda: fastest(lambda: encoder(images), repeat))
 
 
 def main() -> None:
@@ -63,11 +51,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for network in options.network:
         for precision in options.precision:
-            seconds = dict.fromkeys(WAYS, float("inf"))
-            for _ in range(2):
-                for way in WAYS:
-                    found = measured(passes, way, network, precision, options.repeat, threads=1)
-                    seconds[way] = min(seconds[way], found.value)
+            seconds = in_turns(passes, WAYS, network, precision, options.repeat, rounds=2)
             for way in WAYS:
                 rate = NETWORKS[network][0] / seconds[way]
                 gain = seconds["as trained"] / seconds[way]

@@ -10,7 +10,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,25 @@ def measured(step: Callable[..., Any], *arguments: Any, threads: int | None = No
         raise SystemExit(f"{step.__name__}{arguments} died: out of memory?") from None
     process.join()
     return Measured(value, seconds, peak)
+
+
+def fastest(step: Callable[[], Any], repeat: int) -> float:
+    """Process time of the fastest of ``repeat`` calls: what else the machine does counts least there."""
+    seconds = []
+    for _ in range(repeat):
+        began = time.process_time()
+        step()
+        seconds.append(time.process_time() - began)
+    return min(seconds)
+
+
+def in_turns(step: Callable[..., Any], ways: Iterable[str], *arguments: Any, rounds: int) -> dict[str, float]:
+    """Way -> the least value of ``step(way, *arguments)`` on one thread; the ways take turns."""
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, values in found.items():
+            values.append(measured(step, way, *arguments, threads=1).value)
+    return {way: min(values) for way, values in found.items()}
 
 
 def _child(sender: Any, step: Callable[..., Any], arguments: tuple[Any, ...], threads: int | None) -> None:

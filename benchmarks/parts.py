@@ -2,9 +2,9 @@
 
 python benchmarks/parts.py benchmarks/results/market1501-bf16.json
 
-A difference is taken between runs of one seed, which share their local labels; the spread is the standard
-deviation of the differences. A kind such as calr-last-pivot is a part changed, not left out: what the
-method's own way gives over the other.
+A difference is taken between runs of one seed, which share their local labels if they were made on one
+machine; the spread is the standard deviation of the differences. A kind such as calr-last-pivot is a part
+changed, not left out: what the method's own way gives over the other.
 """
 
 from __future__ import annotations

@@ -8,13 +8,12 @@ Feature maps of a batch of 64 images, one thread, each measurement in a fresh pr
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import machine, measured, table, write_json
+from measuring import fastest, in_turns, machine, table, write_json
 from torch import Tensor, nn
 
 from calr_cli.models.pooling import GeneralisedMeanPooling
@@ -45,15 +44,7 @@ def steps(way: str, shape: tuple[int, ...], repeat: int) -> Callable[[], float]:
     feature_map = torch.randn(shape, generator=draw).relu_().to(memory_format=torch.channels_last)
     feature_map.requires_grad_()
 
-    def run() -> float:
-        fastest = float("inf")
-        for _ in range(repeat):
-            began = time.process_time()
-            pooling(feature_map).sum().backward()
-            fastest = min(fastest, time.process_time() - began)
-        return fastest
-
-    return run
+    return lambda: fastest(lambda: pooling(feature_map).sum().backward(), repeat)
 
 
 def main() -> None:
@@ -64,11 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for name in options.map:
-        seconds = dict.fromkeys(WAYS, float("inf"))
-        for _ in range(3):
-            for way in WAYS:
-                found = measured(steps, way, MAPS[name], options.repeat, threads=1)
-                seconds[way] = min(seconds[way], found.value)
+        seconds = in_turns(steps, WAYS, MAPS[name], options.repeat, rounds=3)
         for way in WAYS:
             share = seconds[way] / seconds["autograd"]
             rows.append({"step": name, "way": way, "ms": 1e3 * seconds[way], "of autograd's": share})

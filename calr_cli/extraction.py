@@ -25,8 +25,9 @@ def extract_features(
 ) -> FloatArray:
     """Features of images in record order, with the evaluation transform.
 
-    The encoder is put into evaluation mode and works where its weights are. With several ranks each works
-    on a contiguous part of the images, and rank 0 gets all features.
+    The encoder is put into evaluation mode and works where its weights are, as a copy with fewer layers
+    (`models.folding`). With several ranks each works on a contiguous part of the images, and rank 0 gets
+    all features.
 
     Args:
         encoder: The network.

@@ -22,11 +22,24 @@ def fold_batch_norms(network: Network) -> Network:
 
     Args:
         network: In evaluation mode.
+
+    Returns:
+        The copy; ``network`` itself if there is nothing to fold, as in what was folded before.
     """
+    if not _pairs(network):
+        return network
     folded = copy.deepcopy(network)
-    for module in [*folded.modules()]:
-        for (name, child), (following, norm) in pairwise([*module.named_children()]):
-            if isinstance(child, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, name, fuse_conv_bn_eval(child, norm))
-                setattr(module, following, nn.Identity())
+    for module, (name, convolution), (following, norm) in _pairs(folded):
+        setattr(module, name, fuse_conv_bn_eval(convolution, norm))
+        setattr(module, following, nn.Identity())
     return folded
+
+
+def _pairs(network: nn.Module) -> list[tuple[nn.Module, tuple[str, nn.Conv2d], tuple[str, nn.BatchNorm2d]]]:
+    """Each convolution that a batch norm follows, with their names in the module that has both."""
+    return [
+        (module, (name, child), (following, norm))
+        for module in network.modules()
+        for (name, child), (following, norm) in pairwise(module.named_children())
+        if isinstance(child, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    ]

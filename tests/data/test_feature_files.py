@@ -113,6 +113,19 @@ def test_a_pickle_is_no_archive(tmp_path: Path) -> None:
         open_features(tmp_path / "f.npz")
 
 
+def test_an_encrypted_archive_is_not_read(tmp_path: Path) -> None:
+    write_features(tmp_path / "f.npz", FEATURES)
+    content = bytearray((tmp_path / "f.npz").read_bytes())
+    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # of each member, in both of its headers
+        place = content.find(signature)
+        while place >= 0:
+            content[place + offset] |= 1
+            place = content.find(signature, place + 1)
+    (tmp_path / "f.npz").write_bytes(content)
+    with pytest.raises(DataError, match="is damaged"):
+        open_features(tmp_path / "f.npz")
+
+
 def test_damage_is_noticed(tmp_path: Path) -> None:
     """The archive's own checksums: a flipped bit is no feature."""
     write_features(tmp_path / "f.npz", FEATURES)

@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from calr_cli.data.samplers import cluster_batches
 from calr_cli.distances import knn
 from calr_cli.models.encoder import Encoder
 from calr_cli.training.checkpoint import ModelCard, save_model
+from calr_cli.types import IntArray
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -76,6 +79,19 @@ def test_what_a_part_gives_is_compared_seed_by_seed(monkeypatch: pytest.MonkeyPa
             "odd": "+0.0 (seed 1)",
         },
     ]
+
+
+def test_a_blind_sampler_pairs_images_of_one_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    labels, camids = np.zeros(8, np.int64), np.arange(8) // 4  # one cluster, half of it from each camera
+
+    def same_camera(batches: Callable[..., IntArray]) -> bool:
+        rng = np.random.default_rng(0)
+        drawn = batches(labels, camids, batch_size=2, num_instances=2, iterations=50, rng=rng)
+        return bool((camids[drawn[:, 0]] == camids[drawn[:, 1]]).any())
+
+    assert not same_camera(cluster_batches)
+    assert same_camera(importlib.import_module("blind_sampler").blind_batches)
 
 
 @pytest.mark.e2e
