@@ -77,8 +77,8 @@ def choose_backend(backend: Backend = "auto", device: torch.device = _CPU) -> st
 def _faiss_knows_this_cpu() -> bool:
     """Whether the OpenBLAS in FAISS's wheel has kernels for this CPU.
 
-    On a CPU newer than itself it falls back to those of a Prescott of 2004, which are four times slower
-    than torch's.
+    On a CPU newer than itself it falls back to those of a Prescott of 2004, which are five times slower
+    than torch's (docs/performance.md).
     """
     return not any(
         library.get("architecture") == "Prescott" and "faiss" in library["filepath"]
