@@ -190,7 +190,7 @@ def main() -> None:
     common += ["--pretrained", options.pretrained] if options.pretrained else []
     for assignment in options.set:
         common += ["--set", assignment]
-    epochs = ["--set", "evaluation.monitor_every=4"]
+    epochs = ["--set", "evaluation.monitor_every=0"]
     epochs += ["--epochs", str(options.epochs)] if options.epochs else []
     length = f"-{options.epochs}-epochs" if options.epochs else ""
     name = options.name or f"{options.dataset}{length}-{options.precision}"
