@@ -73,7 +73,7 @@ def _read(folder: Traversable, kind: str, name: str) -> str:
     names = _names(folder)
     if name not in names:
         guess = did_you_mean(difflib.get_close_matches(name, names, n=1))
-        raise ConfigError(f"no {kind} '{name}'{guess}", f"{kind.capitalize()}s: {', '.join(names)}")
+        raise ConfigError(f"no {kind} '{name}' among {', '.join(names)}{guess}")
     return (folder / f"{name}.yaml").read_text(encoding="utf-8")
 
 

@@ -19,4 +19,5 @@ def test_show_is_the_file_as_it_is(calr: Calr) -> None:
 def test_show_of_an_unknown_one(calr: Calr) -> None:
     answer = calr("presets", "show", "very")
     assert answer.exit_code == 1
-    assert answer.errors[0].startswith("error: no preset 'very'; did you mean veri?")
+    assert answer.errors[0].startswith("error: no preset 'very' among ")
+    assert answer.errors[0].endswith("; did you mean veri?")

@@ -70,5 +70,5 @@ def test_unknown_preset() -> None:
     with pytest.raises(ConfigError) as caught:
         read_preset("verri")
     assert caught.value.lines() == [
-        "no preset 'verri'; did you mean veri?. Presets: dukemtmcreid, market1501, msmt17, synthetic, veri"
+        "no preset 'verri' among dukemtmcreid, market1501, msmt17, synthetic, veri; did you mean veri?"
     ]

@@ -83,4 +83,4 @@ def test_without_a_recipe_nothing_of_it_is_used() -> None:
 def test_unknown_recipe() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve_settings("veri", None, recipe="pluss")
-    assert caught.value.lines() == ["no recipe 'pluss'; did you mean plus?. Recipes: plus"]
+    assert caught.value.lines() == ["no recipe 'pluss' among plus; did you mean plus?"]
