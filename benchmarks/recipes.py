@@ -190,8 +190,8 @@ def main() -> None:
     common += ["--pretrained", options.pretrained] if options.pretrained else []
     for assignment in options.set:
         common += ["--set", assignment]
-    epochs = ["--set", "evaluation.monitor_every=0"]
-    epochs += ["--epochs", str(options.epochs)] if options.epochs else []
+    of_inter = ["--set", "evaluation.monitor_every=0"]
+    of_inter += ["--epochs", str(options.epochs)] if options.epochs else []
     length = f"-{options.epochs}-epochs" if options.epochs else ""
     name = options.name or f"{options.dataset}{length}-{options.precision}"
     file = RESULTS / f"{name}.json"
@@ -206,7 +206,7 @@ def main() -> None:
             shorter, folder = (place / f"{kind}{words}-{options.precision}" for words in ("", length))
             if length and RunFolder(shorter).model.exists() and not folder.exists():
                 go_on(shorter, folder, options.epochs, kind)
-            inter = train("train-inter", folder, of_seed, *second, *epochs, kind=kind)
+            inter = train("train-inter", folder, of_seed, *second, *of_inter, kind=kind)
             found = figures(local, inter, dataset)
             # Read only now: another process may have written its own runs since this one began.
             results = read(file)
