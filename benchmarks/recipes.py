@@ -66,12 +66,16 @@ KINDS: dict[str, tuple[str | None, list[str]]] = {
     "plus": ("plus", []),
     "oracle": ("oracle", []),  # the published method with the identities as local labels: a ceiling
     "calr-blind-sampler": ("calr", []),
+    "plus-soft-weights": ("plus", []),
     **{f"calr-{part}": ("calr", settings) for part, settings in PARTS.items()},
     **{f"plus-{part}": ("plus", settings) for part, settings in PARTS_OF_PLUS.items()},
     **{f"plus-{part}": ("plus", PARTS[part]) for part in list(PARTS)[:3]},
 }
 """Kind of run -> whose local labels it uses, and settings of stage 2."""
-PROGRAMS = {"calr-blind-sampler": [str(Path(__file__).with_name("blind_sampler.py"))]}
+PROGRAMS = {
+    "calr-blind-sampler": [str(Path(__file__).with_name("blind_sampler.py"))],
+    "plus-soft-weights": [str(Path(__file__).with_name("soft_weights.py"))],
+}
 """Kind of run -> the program that trains stage 2, where it is not calr itself."""
 
 

@@ -212,11 +212,18 @@ def _begin_epoch(
 
 
 def _judge(settings: Settings, state: TrainingState, run: RunFolder) -> None:
-    """Keep the model that the epoch begins with, if no earlier one had a better criterion."""
+    """Keep the model that the epoch begins with, if no earlier one had a better criterion.
+
+    Where the model is a running average of the weights, it lags behind the network that made the labels; so
+    its criterion is the same running average of theirs.
+    """
     assert state.under_way is not None
     if state.epoch > 0:
-        criterion = EpochLabels.from_tensors(state.under_way.labels).criterion
-        state.best.setdefault("criteria", {})[str(state.epoch)] = criterion
+        found = EpochLabels.from_tensors(state.under_way.labels).criterion
+        criteria = state.best.setdefault("criteria", {})
+        share = settings.inter.average**settings.inter.iters
+        criterion = found + share * (criteria.get(str(state.epoch - 1), found) - found)
+        criteria[str(state.epoch)] = criterion
         _keep_best("selected", criterion, state, settings, run.selected)
 
 

@@ -94,6 +94,15 @@ def test_a_blind_sampler_pairs_images_of_one_camera(monkeypatch: pytest.MonkeyPa
     assert same_camera(importlib.import_module("blind_sampler").blind_batches)
 
 
+def test_soft_weights_follow_the_largest_local_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    global_labels, local_labels = np.array([0, 0, 0, 0, -1, 1]), np.array([4, 4, 5, 9, 5, 5])
+    weights = importlib.import_module("soft_weights").evidence(
+        global_labels, local_labels, np.array([0, 0, 0, 1, 0, 0])
+    )
+    assert weights.tolist() == [1, 1, 0.5, 1, 1, 1]
+
+
 @pytest.mark.e2e
 def test_labels(tmp_path: Path) -> None:
     rows = run("labels.py", "--size", "tiny", "--dim", "64", "--only", "jaccard", folder=tmp_path)["jaccard"]

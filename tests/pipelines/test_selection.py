@@ -37,9 +37,8 @@ def criteria(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def train(dataset: Dataset, folder: Path, reporter: Heard | None = None, **changes: Any) -> RunFolder:
-    settings = small_settings(
-        inter={**PLAIN, "selection": changes.pop("selection", {})}, evaluation=changes.pop("evaluation", {})
-    )
+    evaluation = changes.pop("evaluation", {})
+    settings = small_settings(inter={**PLAIN, **changes}, evaluation=evaluation)
     run = create_run(settings, "inter", [CPU], folder)
     train_inter(settings, dataset, None, run, CPU, reporter or Heard())
     return run
@@ -63,6 +62,18 @@ def test_the_best_criterion_is_selected_and_the_first_of_equals(
     }
     assert [row["criterion"] for row in run.read_metrics()] == criteria[:4]
     assert "model.pth: selected, after 2 of 4 epochs" in heard.notes
+
+
+def test_the_criterion_of_an_average_lags_behind_as_the_average_does(
+    dataset: Dataset, tmp_path: Path, criteria: list[float]
+) -> None:
+    criteria += [9.0, 0.25, 0.75, 0.625, 0.25]
+    run = train(dataset, tmp_path / "run", average=0.5)
+    assert json.loads((run.path / "selection.json").read_text()) == {
+        "criteria": {"1": 0.25, "2": 0.5, "3": 0.5625, "4": 0.40625},
+        "selected": 3,
+    }
+    assert epoch_of(run.model) == 3
 
 
 def test_the_last_model_can_be_the_selected_one(
