@@ -68,6 +68,7 @@ KINDS: dict[str, tuple[str | None, list[str]]] = {
     "calr-blind-sampler": ("calr", []),
     "plus-soft-weights": ("plus", []),
     **{f"calr-{part}": ("calr", settings) for part, settings in PARTS.items()},
+    "calr-no-refinement": (None, [NO_REFINEMENT]),  # has no use for local labels
     **{f"plus-{part}": ("plus", settings) for part, settings in PARTS_OF_PLUS.items()},
     **{f"plus-{part}": ("plus", PARTS[part]) for part in list(PARTS)[:3]},
 }
