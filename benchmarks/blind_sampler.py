@@ -15,7 +15,7 @@ import numpy as np
 
 from calr_cli.cli.app import main
 from calr_cli.data.samplers import cluster_batches
-from calr_cli.pipelines import learning
+from calr_cli.method import learning
 from calr_cli.types import IntArray
 
 

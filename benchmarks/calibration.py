@@ -17,13 +17,13 @@ import torch
 from measuring import machine, table, write_json
 
 from calr_cli.config.loading import resolve_settings
-from calr_cli.data.prepared import load_dataset
 from calr_cli.evaluation.calibration import EVEN_ODDS, Calibration
 from calr_cli.events import SilentReporter
-from calr_cli.pipelines.build import build_extractor, build_pixels
-from calr_cli.pipelines.calibration import calibrate, calibrate_by_clusters
-from calr_cli.pipelines.run_dir import find_model
+from calr_cli.method.build import build_extractor, build_pixels
+from calr_cli.prepare.prepared import load_dataset
+from calr_cli.runs.find import find_model
 from calr_cli.training.checkpoint import load_model
+from calr_cli.use.calibration import calibrate, calibrate_by_clusters
 
 BINS, TOP = 10, 10
 

@@ -22,7 +22,7 @@ from measuring import machine, measured, table, write_json
 from calr_cli.data.augment import normalise
 from calr_cli.models.batch_norm import BATCH_NORMS
 from calr_cli.models.encoder import Encoder
-from calr_cli.pipelines.onnx_file import open_onnx, write_onnx
+from calr_cli.use.onnx_file import open_onnx, write_onnx
 
 BATCHES = (1, 16)
 PRECISIONS = {"PyTorch, fp32": torch.float32, "PyTorch, bf16": torch.bfloat16}

@@ -20,13 +20,13 @@ import numpy as np
 from measuring import machine, table, write_json
 from PIL import Image
 
-from calr_cli.data.datasets.own import list_own_images
-from calr_cli.data.datasets.own_table import list_own_table
-from calr_cli.data.inspection import inspect_images
 from calr_cli.data.manifest import manifest_path, read_manifest, write_manifest
-from calr_cli.data.prepare_own import prepare_own_images
 from calr_cli.data.tables import write_table
 from calr_cli.events import SilentReporter
+from calr_cli.prepare.datasets.own import list_own_images
+from calr_cli.prepare.datasets.own_table import list_own_table
+from calr_cli.prepare.inspection import inspect_images
+from calr_cli.prepare.own_images import prepare_own_images
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Our training loop, through the pieces that the pipelines are made of."""
+"""Our training loop, through the pieces that the stages are made of."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from calr_cli.data.loaders import PixelSource
 from calr_cli.data.store import open_pixels
 from calr_cli.events import SilentReporter
 from calr_cli.extraction import extract_features
-from calr_cli.pipelines.labels import label_epoch
+from calr_cli.method.labels import label_epoch
 from calr_cli.training.epoch import train_epoch
 from calr_cli.training.memory import ClusterMemory
 from calr_cli.training.optim import build_optimiser

@@ -25,13 +25,13 @@ from calr_cli.allocation import keep_freed_memory
 from calr_cli.clustering import label_quality
 from calr_cli.config.schema import Settings
 from calr_cli.data.local_labels import read_local_labels, write_local_labels
-from calr_cli.data.prepared import load_dataset
 from calr_cli.data.store import open_pixels
 from calr_cli.evaluation import retrieval_metrics
 from calr_cli.events import SilentReporter
 from calr_cli.extraction import extract_features
 from calr_cli.models.encoder import Encoder
-from calr_cli.pipelines.run_dir import RunFolder
+from calr_cli.prepare.prepared import load_dataset
+from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import load_model, load_state
 from calr_cli.types import Dataset
 

@@ -16,8 +16,8 @@ import faiss
 import numpy as np
 from measuring import machine, measured, table, write_json
 
-from calr_cli.data.feature_files import open_features
 from calr_cli.distances.search import BLOCK_BYTES, nearest
+from calr_cli.use.feature_files import open_features
 
 ROWS = 50_000
 TOP = 10

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from calr_cli.cli.app import main
-from calr_cli.pipelines import labels as epoch_labels
+from calr_cli.method import labels as epoch_labels
 from calr_cli.training import epoch, step
 from calr_cli.training.losses import image_shares
 from calr_cli.types import OUTLIER, FloatArray, IntArray

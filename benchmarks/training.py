@@ -32,7 +32,7 @@ from plain_loop import PlainLoop
 from torch.utils.flop_counter import FlopCounterMode
 from training_loops import Timing, Work
 
-from calr_cli.data.inspection import content_digest
+from calr_cli.data.images import content_digest
 from calr_cli.data.samplers import cluster_batches
 from calr_cli.models.encoder import Encoder
 from calr_cli.training.precision import has_bf16

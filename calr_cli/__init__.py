@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from calr_cli.version import __version__
+
 if TYPE_CHECKING:
-    from calr_cli.pipelines.embedding import load_embedder
+    from calr_cli.use.embedding import load_embedder
 
-__version__ = "0.1.0"
-
-__all__ = ["load_embedder"]
+__all__ = ["__version__", "load_embedder"]
 
 
 def __getattr__(name: str) -> Any:
     """``load_embedder``, imported when it is asked for: `calr --help` does without torch."""
-    if name not in __all__:
+    if name != "load_embedder":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from calr_cli.pipelines import embedding
+    from calr_cli.use import embedding
 
     return getattr(embedding, name)

@@ -43,7 +43,7 @@ def extract_features(
         DataError: An image that cannot be read.
     """
     network = fold_batch_norms(encoder.eval())
-    device = next(encoder.parameters()).device
+    device = encoder.device
     ranks, rank = collectives.world_size(), collectives.rank()
     cuts = [len(pixels) * r // ranks for r in range(ranks + 1)]
     mine = np.arange(cuts[rank], cuts[rank + 1])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from calr_cli.cli.console import print_paths, print_table, print_text
 
 if TYPE_CHECKING:
-    from calr_cli.data.card import DatasetCard
+    from calr_cli.prepare.card import DatasetCard
 
 
 def show_card(card: DatasetCard, broken: bool) -> None:

@@ -13,8 +13,8 @@ from calr_cli.config.wording import LEAVES, choices
 
 def datasets() -> list[str]:
     """Prepared datasets and those built in."""
-    from calr_cli.data.datasets import DATASET_NAMES
-    from calr_cli.data.names import own_dataset_names
+    from calr_cli.prepare.datasets import DATASET_NAMES
+    from calr_cli.prepare.names import own_dataset_names
 
     return [*own_dataset_names(), *DATASET_NAMES]
 
@@ -33,14 +33,14 @@ def choices_of(key: str) -> Callable[[], list[str]]:
 
 def runs() -> list[str]:
     """Run folders below ``runs``, the newest first."""
-    from calr_cli.pipelines.run_dir import RUNS
+    from calr_cli.runs.find import RUNS
 
     return sorted((str(path.parent) for path in RUNS.glob("*/*/*/config.yaml")), reverse=True)
 
 
 def models() -> list[str]:
     """``model.pth``, which is looked for in the newest finished run, and the models of all runs."""
-    from calr_cli.pipelines.run_dir import RUNS
+    from calr_cli.runs.find import RUNS
 
     found = [str(path) for path in RUNS.glob("*/inter/*/model.pth")]
     return ["model.pth", *sorted(found, reverse=True)]

@@ -33,8 +33,8 @@ def demo(
     settings = resolve_settings("synthetic", None, set_ or (), flags).settings
 
     refuse_existing(output)
-    from calr_cli.pipelines.demo import run_demo
-    from calr_cli.pipelines.devices import choose_devices
+    from calr_cli.distributed.devices import choose_devices
+    from calr_cli.method.demo import run_demo
 
     reporter = reporter_for(quiet)
     result = run_demo(settings, choose_devices(None, device, None, reporter)[0], output, reporter)

@@ -41,8 +41,8 @@ def embed(
     Example:
         calr embed --resume model.pth photos/ --output features.npz
     """
-    from calr_cli.data.feature_files import check_output, write_features
-    from calr_cli.data.image_lists import list_images
+    from calr_cli.use.feature_files import check_output, write_features
+    from calr_cli.use.image_lists import list_images
 
     reporter = reporter_for(quiet)
     check_output(output)

@@ -88,10 +88,10 @@ def evaluate(
     if print_config:
         show_config(resolved, json)
         return
-    from calr_cli.data.prepared import load_dataset
     from calr_cli.files import calr_home
-    from calr_cli.pipelines.build import check_start
-    from calr_cli.pipelines.processes import run_evaluation
+    from calr_cli.method.build import check_start
+    from calr_cli.prepare.prepared import load_dataset
+    from calr_cli.use.evaluating import run_evaluation
 
     if calibrate and file is not None:
         on_main(lambda: require_own(file))
@@ -128,11 +128,11 @@ def find_trained(name: str, params: Mapping[str, Any], reporter: Reporter) -> tu
         CheckpointError: No such file, no network that calr recognises, or a flag that contradicts it.
         ConfigError: A wrong setting or dataset.
     """
-    from calr_cli.data.names import resolve_dataset_name
     from calr_cli.models.foreign import ForeignWeights
-    from calr_cli.pipelines.embedding import FROM_MODEL, refuse_other_network
-    from calr_cli.pipelines.run_dir import find_model
+    from calr_cli.prepare.names import resolve_dataset_name
+    from calr_cli.runs.find import find_model
     from calr_cli.training.checkpoint import open_model
+    from calr_cli.use.embedding import FROM_MODEL, refuse_other_network
 
     dataset = resolve_dataset_name(params["dataset"]) if params["dataset"] is not None else None
     path = find_model(name, dataset)
@@ -236,7 +236,7 @@ def keep_calibration(file: Path, calibration: Mapping[str, Any]) -> None:
 
 def keep_figures(file: Path, result: Mapping[str, Any], reporter: Reporter) -> None:
     """Keep what was measured of a run's model, on the run's dataset, in its folder, for `calr runs`."""
-    from calr_cli.pipelines.run_dir import RunFolder
+    from calr_cli.runs.folder import RunFolder
 
     run = RunFolder(file.parent)
     if file != run.model or "mAP" not in result or result["rerank"]:

@@ -47,9 +47,9 @@ def export(
     """
     if format_ != "onnx":
         raise ConfigError(f"--format {format_}: not known", "Known: onnx")
-    from calr_cli.pipelines.exporting import export_onnx
-    from calr_cli.pipelines.onnx_file import require_onnx
-    from calr_cli.pipelines.run_dir import find_model
+    from calr_cli.runs.find import find_model
+    from calr_cli.use.exporting import export_onnx
+    from calr_cli.use.onnx_file import require_onnx
 
     reporter = reporter_for(quiet)
     require_onnx()

@@ -49,8 +49,8 @@ def import_labels(
         raise no_dataset()
     if output.exists():
         raise ConfigError(f"{output} exists already", "Choose another --output")
-    from calr_cli.data.prepared import load_dataset
-    from calr_cli.pipelines.label_files import import_labels as take_over
+    from calr_cli.prepare.prepared import load_dataset
+    from calr_cli.use.label_files import import_labels as take_over
 
     reporter = reporter_for(quiet)
     summary = take_over(path, load_dataset(dataset, root, reporter), output)
@@ -89,8 +89,8 @@ def score_labels(
     Example:
         calr labels score local_labels.csv -d veri
     """
-    from calr_cli.data.prepared import load_dataset
-    from calr_cli.pipelines.label_files import score_labels as score
+    from calr_cli.prepare.prepared import load_dataset
+    from calr_cli.use.label_files import score_labels as score
 
     reporter = reporter_for(quiet)
     result = score(path, None if dataset is None else load_dataset(dataset, root, reporter))
@@ -127,7 +127,7 @@ def diff_labels(first: Labels, second: Labels, json: options.Json = False) -> No
     Example:
         calr labels diff mine/local_labels.csv theirs/local_labels.csv
     """
-    from calr_cli.pipelines.label_files import diff_labels as diff
+    from calr_cli.use.label_files import diff_labels as diff
 
     result = diff(first, second)
     if json:

@@ -13,7 +13,7 @@ from calr_cli.cli.options import setting_flags
 from calr_cli.cli.ranks import is_main
 
 if TYPE_CHECKING:
-    from calr_cli.pipelines.run_dir import RunFolder
+    from calr_cli.runs.folder import RunFolder
     from calr_cli.types import Dataset
 
 Words = Sequence[str]
@@ -30,7 +30,7 @@ def print_next(quiet: bool, *commands: Words) -> None:
 
 def after_stage_1(run: RunFolder, dataset: str, params: Mapping[str, Any]) -> Words:
     """Stage 2 with the same settings, and with these local labels where they would not be found."""
-    from calr_cli.pipelines.run_dir import newest_local_labels
+    from calr_cli.runs.find import newest_local_labels
 
     own = setting_flags(params, "intra") or any(params[name] for name in ("set_", "config", "resume"))
     same = ["--config", str(run.config)] if own else ["-d", dataset, *flags_again(params, "recipe")]
@@ -57,7 +57,7 @@ def after_seeds(runs: Sequence[RunFolder], dataset: Dataset, params: Mapping[str
 
 def after_evaluation(model: Path, dataset: Dataset, params: Mapping[str, Any]) -> list[Words]:
     """The report, if the model is that of a run, and a search."""
-    from calr_cli.pipelines.run_dir import RunFolder
+    from calr_cli.runs.folder import RunFolder
 
     run = RunFolder(model.parent)
     is_run = run.config.is_file() and model in (run.model, run.last)

@@ -17,8 +17,8 @@ from calr_cli.events import Reporter, SilentReporter
 if TYPE_CHECKING:
     import torch
 
-    from calr_cli.pipelines.resume import Continuation
-    from calr_cli.pipelines.run_dir import RunFolder
+    from calr_cli.runs.folder import RunFolder
+    from calr_cli.runs.resume import Continuation
 
 STAGES = ("intra", "inter")
 
@@ -44,8 +44,8 @@ def begin_pairs(start: Start, seeds: int | None, folder: Path | None) -> list[Pa
         CheckpointError: A folder exists already or cannot be made.
         ConfigError: Stage 2 is to start from a network that stage 1 does not give.
     """
-    from calr_cli.pipelines.build import check_start_model
-    from calr_cli.pipelines.run_dir import create_run
+    from calr_cli.method.build import check_start_model
+    from calr_cli.runs.find import create_run
 
     check_start_model(start.settings, None)
     stages = STAGES if start.settings.inter.uses_stage_1 else STAGES[1:]
@@ -71,7 +71,7 @@ def plan_pairs(folder: Path, assignments: Sequence[str]) -> list[dict[str, Conti
         CheckpointError: Not such a folder, or a single pair that is finished.
         ConfigError: A setting that may not change, or not in this way.
     """
-    from calr_cli.pipelines.resume import nothing_to_resume, plan_continuation
+    from calr_cli.runs.resume import nothing_to_resume, plan_continuation
 
     places = sorted(folder.glob("seed*/inter"), key=lambda place: (len(place.parent.name), place))
     several = bool(places)
@@ -93,7 +93,7 @@ def continue_pairs(
     plans: Sequence[Mapping[str, Continuation]], devices: Sequence[torch.device], reporter: Reporter
 ) -> list[Pair]:
     """The pairs that go on, with that written down in each run that is not finished."""
-    from calr_cli.pipelines.resume import begin_continuation
+    from calr_cli.runs.resume import begin_continuation
 
     told = reporter
     for plan in (plan for stages in plans for plan in stages.values() if not plan.finished):

@@ -100,8 +100,8 @@ def prepare_data(
     check_combination(context.params)
     share = None if split is None else parsed_share(split)
     draw = 1 if seed is None else parsed_seed(seed)
-    from calr_cli.data.prepare import prepare_archives, prepare_datasets, remembered_root
-    from calr_cli.data.prepare_own import prepare_own_images, prepare_own_table
+    from calr_cli.prepare.own_images import prepare_own_images, prepare_own_table
+    from calr_cli.prepare.published import prepare_archives, prepare_datasets, remembered_root
 
     if images is not None:
         cards = [prepare_own_images(images, name, pattern, share, draw, reporter, verify)]

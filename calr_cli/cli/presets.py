@@ -45,6 +45,6 @@ def show_preset(
         calr presets show veri
     """
     from calr_cli.config.loading import read_preset
-    from calr_cli.data.names import ALIASES
+    from calr_cli.prepare.names import ALIASES
 
     print_text(read_preset(ALIASES.get(name, name)))

@@ -14,7 +14,7 @@ from calr_cli.cli.console import print_json, print_table, reporter_for
 from calr_cli.errors import CalrError, CheckpointError
 
 if TYPE_CHECKING:
-    from calr_cli.pipelines.run_list import RunSummary
+    from calr_cli.runs.listing import RunSummary
 
 
 def runs(
@@ -32,8 +32,8 @@ def runs(
         calr runs
         calr runs runs/veri ../elsewhere
     """
-    from calr_cli.pipelines.run_dir import RUNS
-    from calr_cli.pipelines.run_list import find_runs, summarise
+    from calr_cli.runs.find import RUNS
+    from calr_cli.runs.listing import find_runs, summarise
 
     reporter = reporter_for(False)
     for folder in folders or ():

@@ -55,9 +55,9 @@ def search(
         calr search --resume model.pth --gallery photos/ query.jpg
         calr search --resume model.pth --gallery photos/ lost/ --html found.html
     """
-    from calr_cli.data.image_lists import list_images
     from calr_cli.files import atomic_write
-    from calr_cli.pipelines import searching
+    from calr_cli.use import searching
+    from calr_cli.use.image_lists import list_images
 
     reporter = reporter_for(quiet)
     embedder = open_trained(context.params, reporter)

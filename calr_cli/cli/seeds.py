@@ -53,7 +53,7 @@ def train_seeds(
 
 def evaluate_once(start: Start, pair: Pair, reporter: Reporter) -> dict[str, float]:
     """The figures of a finished pair, measured now or before."""
-    from calr_cli.pipelines.processes import run_evaluation
+    from calr_cli.use.evaluating import run_evaluation
 
     run = pair.inter
     if on_main(run.evaluation.exists):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # torch takes seconds to import; `--help` and `--print-config
 
     from calr_cli.config.loading import ResolvedSettings
     from calr_cli.config.schema import Settings
-    from calr_cli.pipelines.resume import Continuation
-    from calr_cli.pipelines.run_dir import RunFolder
+    from calr_cli.runs.folder import RunFolder
+    from calr_cli.runs.resume import Continuation
     from calr_cli.types import Dataset
 
 MACHINE_FLAGS = {"gpus": "--gpus", "device": "--device", "processes": "--processes", "root": "--root"}
@@ -71,7 +71,7 @@ def resolved_settings(
         ConfigError: A wrong setting, no dataset, or one that does not exist.
     """
     from calr_cli.config.loading import resolve_settings
-    from calr_cli.data.names import resolve_dataset_name
+    from calr_cli.prepare.names import resolve_dataset_name
 
     name = resolve_dataset_name(params["dataset"]) if params["dataset"] is not None else None
     flags = {**setting_flags(params, stage), **(known or {})}
@@ -89,8 +89,8 @@ def resolved_settings(
 
 def no_dataset() -> ConfigError:
     """The answer to a command that does not know its dataset."""
-    from calr_cli.data.datasets import DATASET_NAMES
-    from calr_cli.data.names import own_dataset_names
+    from calr_cli.prepare.datasets import DATASET_NAMES
+    from calr_cli.prepare.names import own_dataset_names
 
     names = ", ".join((*own_dataset_names(), *DATASET_NAMES))
     return ConfigError("which dataset? None was given", f"Give -d NAME; datasets: {names}")
@@ -162,7 +162,7 @@ def plan_unfinished(path: Path, stage: str, assignments: Sequence[str]) -> Conti
         CheckpointError: It is none, or it is finished.
         ConfigError: A setting that may not change, or not in this way.
     """
-    from calr_cli.pipelines.resume import nothing_to_resume, plan_continuation
+    from calr_cli.runs.resume import nothing_to_resume, plan_continuation
 
     plan = plan_continuation(path, stage, assignments)
     if plan.finished:
@@ -178,7 +178,7 @@ def devices_of(params: Mapping[str, Any], reporter: Reporter) -> list[torch.devi
         WorkerError: The other processes cannot be reached.
     """
     from calr_cli.distributed.collectives import join
-    from calr_cli.pipelines.devices import choose_devices
+    from calr_cli.distributed.devices import choose_devices
 
     devices = choose_devices(params["gpus"], params["device"], params["processes"], reporter)
     join()
@@ -197,9 +197,9 @@ def checked(
     Raises:
         CalrError: They are not, or cannot be used; or tensorboard is asked for and is not installed.
     """
-    from calr_cli.data.prepared import load_dataset
-    from calr_cli.pipelines.build import check_start
-    from calr_cli.pipelines.tensorboard import require_tensorboard
+    from calr_cli.method.build import check_start
+    from calr_cli.prepare.prepared import load_dataset
+    from calr_cli.runs.tensorboard import require_tensorboard
 
     if params["tensorboard"]:
         require_tensorboard()
@@ -214,8 +214,8 @@ def begin_run(start: Start, stage: str, output: Path | None, reporter: Reporter)
     Raises:
         CheckpointError: The folder cannot be made.
     """
-    from calr_cli.pipelines.resume import begin_continuation
-    from calr_cli.pipelines.run_dir import create_run
+    from calr_cli.runs.find import create_run
+    from calr_cli.runs.resume import begin_continuation
 
     plan = start.continuation
     if plan is not None:
@@ -228,8 +228,8 @@ def begin_run(start: Start, stage: str, output: Path | None, reporter: Reporter)
 
 def follow(start: Start, run: RunFolder) -> None:
     """Have the run write for TensorBoard, beginning with the epochs that are done, if that is asked for."""
-    from calr_cli.pipelines.run_dir import RunFolder
-    from calr_cli.pipelines.tensorboard import begin_events
+    from calr_cli.runs.folder import RunFolder
+    from calr_cli.runs.tensorboard import begin_events
 
     def begin() -> None:
         folders = [run]

@@ -105,7 +105,7 @@ def train(
 
 def folder_of(start: Start, seeds: int | None, output: Path | None) -> Path | None:
     """The folder that holds all runs; None for a single pair that has no name."""
-    from calr_cli.pipelines.run_dir import RUNS, free_name
+    from calr_cli.runs.find import RUNS, free_name
 
     if output is None and seeds is not None:
         return free_name(RUNS / start.settings.data.dataset / "seeds")

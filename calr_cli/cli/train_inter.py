@@ -21,7 +21,7 @@ from calr_cli.events import Reporter
 from calr_cli.files import atomic_write
 
 if TYPE_CHECKING:
-    from calr_cli.pipelines.run_dir import RunFolder
+    from calr_cli.runs.folder import RunFolder
     from calr_cli.types import IntArray
 
 
@@ -92,8 +92,8 @@ def find_local_labels(start: Start, given: Path | None, reporter: Reporter) -> P
         CalrError: No network of stage 1 to start from, see `check_start_model`.
     """
     from calr_cli.data.local_labels import read_local_labels
-    from calr_cli.pipelines.build import check_start_model
-    from calr_cli.pipelines.run_dir import newest_local_labels
+    from calr_cli.method.build import check_start_model
+    from calr_cli.runs.find import newest_local_labels
 
     if not start.settings.inter.uses_stage_1:
         if given is not None:
@@ -147,7 +147,7 @@ def run_inter(
 
     What resumes it, should it stop, is `train-inter`, or the commands ``instead``.
     """
-    from calr_cli.pipelines import processes
+    from calr_cli.method import processes
 
     kept = ["--local-labels", str(local_labels)] if local_labels and local_labels != run.local_labels else []
     with resumable(*(instead or [resume_command("train-inter", run.path, params, *kept)])):
@@ -164,7 +164,7 @@ def keep_local_labels(start: Start, run: RunFolder, file: Path | None) -> IntArr
     Where stage 2 starts from stage 1's network, the run has a copy of that, too.
     """
     from calr_cli.data.local_labels import read_local_labels, write_local_labels
-    from calr_cli.pipelines.run_dir import RunFolder
+    from calr_cli.runs.folder import RunFolder
 
     if file is None:
         return None

@@ -13,7 +13,7 @@ from calr_cli.cli.start import Start, begin_run, resumable, resume_command, star
 from calr_cli.events import Reporter
 
 if TYPE_CHECKING:
-    from calr_cli.pipelines.run_dir import RunFolder
+    from calr_cli.runs.folder import RunFolder
 
 
 def train_intra(
@@ -67,7 +67,7 @@ def train_intra(
 
 def run_intra(start: Start, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     """Stage 1 in ``run``; its summary."""
-    from calr_cli.pipelines import processes
+    from calr_cli.method import processes
 
     reporter.stage(f"stage 1, intra-camera: {start.settings.data.dataset} -> {run.path}")
     summary = processes.run_intra(start.settings, start.dataset, run, start.devices, reporter)

@@ -15,7 +15,7 @@ from calr_cli.events import Reporter
 
 if TYPE_CHECKING:
     from calr_cli.evaluation.calibration import Calibration
-    from calr_cli.pipelines.embedding import Embedder
+    from calr_cli.use.embedding import Embedder
 
 Resume = Annotated[
     str,
@@ -46,9 +46,9 @@ def open_trained(params: Mapping[str, Any], reporter: Reporter) -> Embedder:
         ConfigError: A wrong setting or device.
     """
     from calr_cli.config.layers import Given
-    from calr_cli.pipelines.devices import choose_devices
-    from calr_cli.pipelines.embedding import open_embedder
-    from calr_cli.pipelines.run_dir import find_model
+    from calr_cli.distributed.devices import choose_devices
+    from calr_cli.runs.find import find_model
+    from calr_cli.use.embedding import open_embedder
 
     path = find_model(params["resume"], None)
     reporter.note(f"model: {path}")

@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 
 from calr_cli.allocation import available_memory, gigabytes
-from calr_cli.data.inspection import content_digest
+from calr_cli.data.images import content_digest
 from calr_cli.data.loaders import ImageFiles, PixelSource, StoredPixels, UInt8Array
 from calr_cli.distributed import collectives
 from calr_cli.errors import DataError

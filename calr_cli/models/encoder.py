@@ -40,6 +40,11 @@ class Encoder(nn.Module):
         self.precision = torch.float32
         self.to(memory_format=torch.channels_last)  # the faster layout; loading weights keeps it
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.neck.weight.device
+
     def forward(self, images: Tensor) -> Tensor:
         """Encode ``images`` (B, 3, H, W), normalised, to unit-length features (B, D)."""
         kind = images.device.type

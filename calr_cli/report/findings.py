@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from calr_cli.data.local_labels import read_local_labels
-from calr_cli.data.prepared import load_dataset
 from calr_cli.errors import DataError
 from calr_cli.evaluation.calibration import Calibration
 from calr_cli.events import Reporter
+from calr_cli.method.build import build_extractor, build_pixels, ready
+from calr_cli.method.evaluate import require_test_set
+from calr_cli.method.labels import EpochLabels, label_counts, label_epoch, refinement_quality
 from calr_cli.models.encoder import Encoder
-from calr_cli.pipelines.build import build_extractor, build_pixels, ready
-from calr_cli.pipelines.evaluate import require_test_set
-from calr_cli.pipelines.labels import EpochLabels, label_counts, label_epoch, refinement_quality
+from calr_cli.prepare.prepared import load_dataset
 from calr_cli.report.missing import Missing, or_missing
 from calr_cli.report.projection import FeatureMap, feature_map
 from calr_cli.report.record import RunRecord

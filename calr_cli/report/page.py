@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from calr_cli import __version__
 from calr_cli.events import Reporter
 from calr_cli.files import atomic_write
 from calr_cli.report.comparison import differing_settings, side_by_side
@@ -19,6 +18,7 @@ from calr_cli.report.findings import examine
 from calr_cli.report.missing import Missing
 from calr_cli.report.record import RunRecord
 from calr_cli.report.views import changes, detail_for, view_of
+from calr_cli.version import __version__
 
 SECTIONS = (
     ("summary", "Summary"),

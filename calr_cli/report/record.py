@@ -10,7 +10,7 @@ from typing import Any
 
 from calr_cli.config.schema import Settings
 from calr_cli.errors import CheckpointError
-from calr_cli.pipelines.run_dir import RunFolder
+from calr_cli.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def train_epoch(
         MemoryLimitError: A group does not fit into the GPU.
         KeyboardInterrupt: SIGINT or SIGTERM came; the step was finished and ``save`` called.
     """
-    device = next(encoder.parameters()).device
+    device = encoder.device
     take_step = TrainingStep(
         encoder,
         memory,

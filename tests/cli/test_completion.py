@@ -12,7 +12,7 @@ import torch
 
 from calr_cli.config.schema import Settings
 from calr_cli.data.manifest import dataset_folder
-from calr_cli.pipelines.run_dir import create_run
+from calr_cli.runs.find import create_run
 from tests.cli.conftest import Calr
 
 ASK = """

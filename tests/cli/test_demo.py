@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from calr_cli.pipelines.run_dir import RunFolder
+from calr_cli.runs.folder import RunFolder
 from tests.cli.conftest import Calr
 
 SMALL = ["intra.epochs=1", "intra.iters=2", "inter.epochs=2", "inter.iters=4", "inter.weights.start_epoch=1"]

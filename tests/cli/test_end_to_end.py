@@ -17,7 +17,7 @@ import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from calr_cli.data.local_labels import read_local_labels
-from calr_cli.data.prepared import load_dataset
+from calr_cli.prepare.prepared import load_dataset
 from calr_cli.training.checkpoint import load_model
 from tests.cli.conftest import Calr
 

@@ -14,9 +14,10 @@ import torch
 from calr_cli.config.schema import Settings
 from calr_cli.evaluation.calibration import Calibration
 from calr_cli.models.encoder import Encoder
-from calr_cli.pipelines import processes
-from calr_cli.pipelines.run_dir import RunFolder, create_run
+from calr_cli.runs.find import create_run
+from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import ModelCard, load_model, save_model
+from calr_cli.use import evaluating
 from tests.cli.conftest import Calr
 from tests.support.foreign import Network, cap, spcl
 from tests.support.made_up import make_layout, write_image
@@ -206,7 +207,7 @@ def test_a_network_that_computes_otherwise(
     def measured(settings: Settings, encoder: Encoder, *_: object, **__: object) -> dict[str, str]:
         return {"layer": type(encoder.backbone.relu).__name__}
 
-    monkeypatch.setattr(processes, "evaluate", measured)
+    monkeypatch.setattr(evaluating, "evaluate", measured)
     torch.save(cap(Network("resnet18")).content, folder / "cap.pth")
     answer = calr("evaluate", option, "cap.pth", "-d", veri, "--json", "--device", "cpu")
     assert said in answer.stderr

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from calr_cli.data.local_labels import write_local_labels
-from calr_cli.data.prepared import load_dataset
+from calr_cli.prepare.prepared import load_dataset
 from calr_cli.types import ImageSet
 from tests.cli.conftest import Calr
 from tests.support.released import write_released

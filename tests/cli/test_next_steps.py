@@ -11,7 +11,8 @@ import torch
 from calr_cli.cli.next_steps import after_stage_1
 from calr_cli.config.schema import Settings
 from calr_cli.models.encoder import Encoder
-from calr_cli.pipelines.run_dir import RunFolder, create_run
+from calr_cli.runs.find import create_run
+from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import ModelCard, save_model
 from tests.cli.conftest import Answer, Calr
 from tests.cli.test_end_to_end import SMALL

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from calr_cli.pipelines import processes
-from calr_cli.pipelines.run_dir import RunFolder, newest_local_labels
+from calr_cli.method import processes
+from calr_cli.runs.find import newest_local_labels
+from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import load_model, save_model
 from tests.cli.conftest import Calr
 from tests.cli.test_train import SHORT, Trainer

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from calr_cli.cli.runs import ago, show_runs
-from calr_cli.pipelines.run_dir import RunFolder
-from calr_cli.pipelines.run_list import summarise
+from calr_cli.runs.folder import RunFolder
+from calr_cli.runs.listing import summarise
 from tests.cli.conftest import Calr
-from tests.pipelines.test_run_list import make_run, row
+from tests.runs.test_listing import make_run, row
 
 
 @pytest.fixture

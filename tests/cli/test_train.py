@@ -19,10 +19,10 @@ from calr_cli.config.schema import Settings
 from calr_cli.data.local_labels import read_local_labels, write_local_labels
 from calr_cli.errors import DataError, TrainingError
 from calr_cli.events import Reporter
+from calr_cli.method import processes
+from calr_cli.method.build import model_card
 from calr_cli.models.encoder import Encoder
-from calr_cli.pipelines import processes
-from calr_cli.pipelines.build import model_card
-from calr_cli.pipelines.run_dir import RunFolder
+from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import save_model
 from calr_cli.types import Dataset, IntArray
 from tests.cli.conftest import Answer, Calr

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from calr_cli.data.datasets.own_table import list_own_table
 from calr_cli.data.tables import read_table
 from calr_cli.errors import DataError
+from calr_cli.prepare.datasets.own_table import list_own_table
 
 COLUMNS = ("path", "camid", "pid")
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from calr_cli.cli.app import app
 from calr_cli.config.loading import flat_settings
-from calr_cli.pipelines.run_dir import RunFolder
+from calr_cli.runs.folder import RunFolder
 from tests.docs.pages import PAGES, REPOSITORY, Line, fenced_lines, name
 from tests.support.foreign import Network, fast_reid, spcl
 from tests.support.made_up import FLAT, make_layout, write_image
@@ -39,7 +39,7 @@ NOT_CALR = {
     "make check": "CI runs it before the tests",
     "pip install .": "needs a package index",
     "pip install 'calr-cli[": "needs a package index",
-    "tensorboard --logdir": "a server; tests/pipelines/test_tensorboard.py reads what it reads",
+    "tensorboard --logdir": "a server; tests/runs/test_tensorboard.py reads what it reads",
     "jq ": "another program",
     "python3 -m venv .venv": "belongs to the installation",
     ". .venv/bin/activate": "belongs to the installation",

@@ -14,8 +14,8 @@ import torch
 from calr_cli import load_embedder
 from calr_cli.events import SilentReporter
 from calr_cli.models.encoder import Encoder
-from calr_cli.pipelines.exporting import export_onnx
 from calr_cli.training.checkpoint import ModelCard, save_model
+from calr_cli.use.exporting import export_onnx
 from tests.cli.test_export import CALIBRATION
 from tests.docs.pages import REPOSITORY, fenced_lines
 from tests.support.made_up import write_image

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from calr_cli.data.prepared import load_dataset
 from calr_cli.events import SilentReporter
-from calr_cli.pipelines.evaluate import evaluate
+from calr_cli.method.evaluate import evaluate
+from calr_cli.prepare.prepared import load_dataset
 from calr_cli.training.checkpoint import load_model
 from calr_cli.types import LabelQuality
 from tests.docs.pages import REPOSITORY

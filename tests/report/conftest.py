@@ -13,9 +13,10 @@ import torch
 from calr_cli.config.schema import Settings
 from calr_cli.data.local_labels import read_local_labels, write_local_labels
 from calr_cli.events import SilentReporter
-from calr_cli.pipelines.inter import train_inter
-from calr_cli.pipelines.intra import train_intra
-from calr_cli.pipelines.run_dir import RunFolder, create_run
+from calr_cli.method.inter import train_inter
+from calr_cli.method.intra import train_intra
+from calr_cli.runs.find import create_run
+from calr_cli.runs.folder import RunFolder
 from tests.support.small import small_dataset, small_settings
 
 CPU = torch.device("cpu")

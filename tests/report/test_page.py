@@ -14,10 +14,10 @@ from calr_cli.data.manifest import manifest_path
 from calr_cli.evaluation.calibration import Calibration, Reliability
 from calr_cli.events import SilentReporter
 from calr_cli.files import calr_home
-from calr_cli.pipelines.run_dir import RunFolder
 from calr_cli.report.page import SECTIONS, write_report
 from calr_cli.report.record import read_runs
 from calr_cli.report.views import detail_for
+from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import load_model, save_model
 from tests.report.conftest import CPU, Trained
 from tests.support.page import Page

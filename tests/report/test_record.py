@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from calr_cli.errors import CheckpointError
-from calr_cli.pipelines.run_dir import RunFolder
 from calr_cli.report.record import read_runs
+from calr_cli.runs.folder import RunFolder
 from tests.report.conftest import Trained
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calr_cli.data.inspection import content_digest
+from calr_cli.data.images import content_digest
 from calr_cli.types import ImageSet
 from tests.support.made_up import write_image
 

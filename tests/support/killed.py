@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 
 from calr_cli.data.local_labels import read_local_labels
-from calr_cli.data.prepared import load_dataset
 from calr_cli.distributed import collectives
 from calr_cli.distributed.launch import launch
 from calr_cli.events import Reporter, SilentReporter
-from calr_cli.pipelines.inter import train_inter
-from calr_cli.pipelines.intra import train_intra
-from calr_cli.pipelines.run_dir import RunFolder
+from calr_cli.method.inter import train_inter
+from calr_cli.method.intra import train_intra
+from calr_cli.prepare.prepared import load_dataset
+from calr_cli.runs.folder import RunFolder
 from calr_cli.training import epoch
 from calr_cli.types import Dataset
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from calr_cli.data.datasets import LAYOUTS
-from calr_cli.data.datasets.layout import DatasetLayout, OfficialCounts
+from calr_cli.prepare.datasets import LAYOUTS
+from calr_cli.prepare.datasets.layout import DatasetLayout, OfficialCounts
 from tests.support.made_up import Shot, write_layout
 
 JUNK = {"market1501": 3819}

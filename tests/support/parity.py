@@ -16,10 +16,10 @@ from calr_cli.distributed import collectives
 from calr_cli.distributed.launch import launch
 from calr_cli.events import Reporter, SilentReporter
 from calr_cli.extraction import extract_features
+from calr_cli.method.build import build_average
 from calr_cli.models.batch_norm import synchronise_batch_norms
 from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.encoder import Encoder
-from calr_cli.pipelines.build import build_average
 from calr_cli.training.epoch import train_epoch
 from calr_cli.training.memory import ClusterMemory
 from calr_cli.training.optim import build_optimiser

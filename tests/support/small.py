@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from calr_cli.config.schema import Settings
-from calr_cli.data.prepare import prepare_dataset
-from calr_cli.data.prepared import load_dataset
 from calr_cli.events import SilentReporter
+from calr_cli.prepare.prepared import load_dataset
+from calr_cli.prepare.published import prepare_dataset
 from calr_cli.types import Dataset
 from tests.support.made_up import make_layout
 

@@ -13,9 +13,9 @@ from calr_cli.data.augment import Augmentation, normalise
 from calr_cli.data.loaders import ImageFiles
 from calr_cli.errors import DataError, MemoryLimitError, TrainingError
 from calr_cli.events import SilentReporter
+from calr_cli.method.build import build_average
 from calr_cli.models.camera_classifier import CameraClassifier, draw_kept_units
 from calr_cli.models.encoder import Encoder
-from calr_cli.pipelines.build import build_average
 from calr_cli.training import ClusterMemory
 from calr_cli.training.epoch import EpochLosses, train_epoch
 from calr_cli.training.losses import camera_loss

@@ -1,0 +1,1 @@
+"""Both stages of the method, and what they need."""

@@ -1,1 +1,0 @@
-"""The method, one paragraph per stage."""

@@ -1,0 +1,1 @@
+"""What makes a dataset ready: found, unpacked, checked, listed."""

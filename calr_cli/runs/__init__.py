@@ -1,0 +1,1 @@
+"""Runs on disk: their folders, how they are found, listed and resumed."""

@@ -1,0 +1,136 @@
+"""A trained model for programs without torch, checked against itself on real images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from calr_cli import __version__
+from calr_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from calr_cli.data.images import read_pixels
+from calr_cli.errors import CheckpointError, DataError
+from calr_cli.evaluation.calibration import EVEN_ODDS
+from calr_cli.events import Reporter
+from calr_cli.files import atomic_write
+from calr_cli.prepare.prepared import load_dataset
+from calr_cli.use.embedding import Embedder
+from calr_cli.use.image_lists import list_images
+from calr_cli.use.onnx_file import INPUT, OPSET, OUTPUT, open_onnx, write_onnx
+
+TOLERANCE = 1e-4
+"""How far a number of a feature may be from that of PyTorch."""
+
+COMPARED = 32
+"""Images that both compute."""
+
+BATCHES = (1, 2)
+"""Sizes of the first batches; the remaining images are one more."""
+
+
+def export_onnx(
+    embedder: Embedder, images: Sequence[str], output: Path, reporter: Reporter
+) -> dict[str, Any]:
+    """Write ``output``, if it gives the features that the model gives.
+
+    Args:
+        embedder: The model, on the CPU; computes in float32 from then on.
+        images: See `list_images`; none: those of the dataset that it was trained on, query images first.
+        output: An ``.onnx`` file; one that is there is replaced.
+        reporter: Hears what is done.
+
+    Returns:
+        What ``calr export --json`` prints.
+
+    Raises:
+        CheckpointError: A number differs by more than `TOLERANCE`.
+        DataError: There is no image to compare on.
+        OSError: The file cannot be written.
+    """
+    encoder, data = embedder.encoder, embedder.settings.data
+    encoder.precision = torch.float32  # what the file computes in, also on CPUs where calr takes bf16
+    paths, where = _some_images(embedder, images, reporter)
+    features, _ = embedder.embed(paths, "features by PyTorch", reporter)
+    pixels = np.stack([read_pixels(Path(path), data.height, data.width) for path in features.paths])
+    # Again from the beginning where they are too few for more than one size of batch.
+    order = np.arange(max(len(pixels), sum(BATCHES))) % len(pixels)
+    batches = [batch for batch in np.split(order, np.cumsum(BATCHES)) if len(batch)]
+    with atomic_write(output) as temporary:
+        with reporter.progress("writing and comparing", 0):
+            write_onnx(temporary, encoder, data.height, data.width, describe(embedder))
+            run = open_onnx(temporary)
+            rows = np.concatenate([run(pixels[batch]) for batch in batches])
+        difference = float(np.abs(rows - features.rows[order]).max())
+        if not difference <= TOLERANCE:  # nor is one that is not a number
+            raise CheckpointError(
+                f"the exported model is another: its features differ by {difference:.1e}, the limit is "
+                f"{TOLERANCE:.0e}; {output} is not written",
+                "Try other versions of torch and onnxruntime, and report this one",
+            )
+    return {
+        "output": str(output),
+        "bytes": output.stat().st_size,
+        "opset": OPSET,
+        "height": data.height,
+        "width": data.width,
+        "dim": encoder.feature_dim,
+        "images": len(pixels),
+        "images_from": where,
+        "batch_sizes": [len(batch) for batch in batches],
+        "largest_difference": difference,
+    }
+
+
+def describe(embedder: Embedder) -> dict[str, str]:
+    """What the file says about itself: text as it is, all else as JSON."""
+    encoder, data, calibration = embedder.encoder, embedder.settings.data, embedder.calibration
+    facts: dict[str, Any] = {
+        "calr_version": __version__,
+        "arch": encoder.arch,
+        "pooling": encoder.pooling_name,
+        "dataset": embedder.dataset or "not known",
+        "opset": OPSET,
+        "height": data.height,
+        "width": data.width,
+        "resize": "Pillow's BICUBIC (antialiased) to width x height, whatever the image's proportions",
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+        "input": f"{INPUT}: (N, {data.height}, {data.width}, 3) uint8 RGB; mean and std are taken out inside",
+        "output": f"{OUTPUT}: (N, {encoder.feature_dim}) float32",
+        "feature_dim": encoder.feature_dim,
+        "similarity": "inner product of unit rows",
+    }
+    if calibration is not None:
+        facts |= {
+            "threshold": calibration.similarity_at(EVEN_ODDS),
+            "calibration_slope": calibration.slope,
+            "calibration_intercept": calibration.intercept,
+            "calibration": calibration.origin,
+        }
+    return {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()}
+
+
+def _some_images(embedder: Embedder, given: Sequence[str], reporter: Reporter) -> tuple[list[str], str]:
+    """Up to `COMPARED` paths, from all over the images there are, and where they are from."""
+    if given:
+        paths, where = list_images(given, reporter), "--images"
+    elif embedder.dataset is None:
+        raise DataError("no images to compare on: the model file names no dataset", _GIVE_IMAGES)
+    else:
+        try:
+            dataset = load_dataset(embedder.dataset, None, reporter)
+        except DataError as error:
+            lines = [f"no images to compare on: {line}" for line in error.problems]
+            raise DataError(lines, _GIVE_IMAGES) from None
+        splits = {"query": dataset.query, "gallery": dataset.gallery, "train": dataset.train}
+        split, found = next((split, found) for split, found in splits.items() if len(found))
+        paths, where = [str(found.root / path) for path in found.paths], f"{dataset.name}, {split}"
+    chosen = np.linspace(0, len(paths) - 1, min(COMPARED, len(paths))).round().astype(int)
+    return [paths[place] for place in chosen], where
+
+
+_GIVE_IMAGES = "Give photographs of your own: --images DIR"
