@@ -15,7 +15,7 @@ import numpy as np
 
 from calr_cli.cli.app import main
 from calr_cli.data.samplers import cluster_batches
-from calr_cli.method import learning
+from calr_cli.method import inter
 from calr_cli.types import IntArray
 
 
@@ -25,5 +25,5 @@ def blind_batches(labels: IntArray, camids: IntArray, **others: Any) -> IntArray
 
 
 if __name__ == "__main__":
-    with patch.object(learning, "cluster_batches", blind_batches):
+    with patch.object(inter, "cluster_batches", blind_batches):
         main()

@@ -25,7 +25,8 @@ from measuring import SIZES, machine, made_up, measured, table, write_json
 from calr_cli.clustering.centroids import cluster_centroids
 from calr_cli.clustering.infomap import infomap_labels
 from calr_cli.clustering.pivots import neighbourhood_scores, select_pivots
-from calr_cli.clustering.refinement import cluster_weights, refine_by_camera
+from calr_cli.clustering.refinement import refine_by_camera
+from calr_cli.clustering.weights import cluster_weights
 from calr_cli.distances.jaccard import encode_features, jaccard_similarity
 from calr_cli.distances.knn import BLOCK_BYTES, knn
 from calr_cli.training.memory import ClusterMemory

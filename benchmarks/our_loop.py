@@ -31,13 +31,15 @@ from calr_cli.data.loaders import PixelSource
 from calr_cli.data.store import open_pixels
 from calr_cli.events import SilentReporter
 from calr_cli.extraction import extract_features
-from calr_cli.method.labels import label_epoch
+from calr_cli.method.inter import label_epoch
+from calr_cli.training.cluster_contrast import ClusterContrast
 from calr_cli.training.epoch import train_epoch
-from calr_cli.training.memory import ClusterMemory
+from calr_cli.training.networks import Networks
+from calr_cli.training.objective import CameraAlignment, Objective
 from calr_cli.training.optim import build_optimiser
 from calr_cli.training.precision import has_bf16
 from calr_cli.training.reproducibility import keyed_rng
-from calr_cli.training.step import CameraAlignment
+from calr_cli.training.step import Batching
 from calr_cli.types import FloatArray, IntArray
 
 GROUP_SIZE = 64
@@ -83,24 +85,20 @@ class OurLoop:
     def train(self, labels: IntArray, centroids: FloatArray, batches: IntArray) -> Timing:
         """Steps on ``batches`` (T, B)."""
         assert self.pixels is not None
-        memory = ClusterMemory(torch.from_numpy(centroids).to(self.work.device), TEMPERATURE, MOMENTUM)
+        camids, rows = self.work.images.camids, torch.from_numpy(centroids).to(self.work.device)
+        memory = ClusterContrast(TEMPERATURE, MOMENTUM)(rows, labels, camids)
+        alignment = CameraAlignment(self.classifier, CAMERA_WEIGHT, "logits")
         times = _Times(batches.shape[1])
         waited = self.pixels.waited
         began = time.perf_counter()
         train_epoch(
-            self.encoder,
-            memory,
-            self.optimiser,
+            Networks(self.encoder, self.optimiser, self.classifier),
+            Objective([memory], labels, camids, alignment=alignment),
             self.pixels,
-            labels,
-            self.work.images.camids,
             batches,
-            augmentation=Augmentation(),
-            draws=partial(keyed_rng, 0),
-            group_size=GROUP_SIZE,
-            reporter=times,
+            Batching(Augmentation(), partial(keyed_rng, 0), GROUP_SIZE),
             title="benchmark",
-            alignment=CameraAlignment(self.classifier, CAMERA_WEIGHT, "logits"),
+            reporter=times,
         )
         return Timing(time.perf_counter() - began, self.pixels.waited - waited, images_per_second(times.ends))
 

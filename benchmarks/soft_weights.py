@@ -10,17 +10,14 @@ was interrupted cannot be resumed.
 
 from __future__ import annotations
 
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from calr_cli.cli.app import main
-from calr_cli.method import labels as epoch_labels
-from calr_cli.training import epoch, step
-from calr_cli.training.losses import image_shares
+from calr_cli.method import inter
+from calr_cli.training import objective
 from calr_cli.types import OUTLIER, FloatArray, IntArray
 
 
@@ -40,7 +37,6 @@ class SoftRefinement:
     """Stands for `refine_by_camera`: keeps every label, and the images' weights for the steps that follow."""
 
     weights: FloatArray
-    of_batch: FloatArray
 
     def refine(
         self, global_labels: IntArray, local_labels: IntArray, camids: IntArray, pivots: IntArray
@@ -49,29 +45,21 @@ class SoftRefinement:
         self.weights = evidence(global_labels, local_labels, camids)
         return global_labels
 
-    def shares(
-        self, labels: npt.NDArray[Any], weights: npt.NDArray[Any] | None = None
-    ) -> npt.NDArray[np.float64]:
-        """Stands for `image_shares`, of the batch of the step."""
-        per_image: npt.NDArray[np.float64] = image_shares(labels, weights) * self.of_batch
-        per_image /= per_image.sum()
-        return per_image
-
 
 if __name__ == "__main__":
     soft = SoftRefinement()
 
-    class SoftStep(step.TrainingStep):
-        """Says which images a step is of."""
+    class SoftObjective(objective.Objective):
+        """Weighs the images of a batch by their evidence."""
 
-        def __call__(self, iteration: int, batch: IntArray, pixels: Tensor) -> Tensor:
-            """Take the step."""
-            soft.of_batch = soft.weights[batch]
-            return super().__call__(iteration, batch, pixels)
+        def shares(self, batch: IntArray) -> npt.NDArray[np.float64]:
+            """(B,) which add up to 1."""
+            shares: npt.NDArray[np.float64] = super().shares(batch) * soft.weights[batch]
+            shares /= shares.sum()
+            return shares
 
     with (
-        patch.object(epoch_labels, "refine_by_camera", soft.refine),
-        patch.object(epoch, "TrainingStep", SoftStep),
-        patch.object(step, "image_shares", soft.shares),
+        patch.object(inter, "refine_by_camera", soft.refine),
+        patch.object(inter, "Objective", SoftObjective),
     ):
         main()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Protocol
+
+from calr_cli.figures import EpochFigures
 
 
 class Progress(Protocol):
@@ -28,8 +29,8 @@ class Reporter(Protocol):
         """A long step of ``total`` ``unit`` (images, iterations, ...) begins, ``done`` of it before."""
         ...
 
-    def metric(self, row: Mapping[str, Any]) -> None:
-        """One epoch's figures, in the order they are to be shown."""
+    def metric(self, row: EpochFigures) -> None:
+        """One epoch's figures."""
         ...
 
     def note(self, text: str) -> None:
@@ -58,7 +59,7 @@ class SilentReporter:
         """See `Reporter.progress`."""
         return nullcontext(_NoProgress())
 
-    def metric(self, row: Mapping[str, Any]) -> None:
+    def metric(self, row: EpochFigures) -> None:
         """See `Reporter.metric`."""
 
     def note(self, text: str) -> None:

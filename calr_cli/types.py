@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,17 @@ class ImageSet:
     def has_identities(self) -> bool:
         """Whether the set has images and every one has a known identity."""
         return len(self) > 0 and bool((self.pids != UNKNOWN_PID).all())
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the images and cameras in their order, hexadecimal: what labels by position belong to.
+
+        Paths and identities do not count: training does not look at them.
+        """
+        lines = "\n".join(
+            f"{digest} {camid}" for digest, camid in zip(self.digests, self.camids, strict=True)
+        )
+        return sha256(lines.encode()).hexdigest()[:32]
 
     def subset(self, indices: IntArray) -> ImageSet:
         """The images at ``indices``, in that order."""
@@ -94,6 +106,10 @@ class Neighbours:
     def k(self) -> int:
         """Neighbours per image."""
         return int(self.indices.shape[1])
+
+    def nearest(self, k: int) -> Neighbours:
+        """The first ``k`` of each image."""
+        return Neighbours(self.indices[:, :k], self.similarities[:, :k])
 
 
 @dataclass(frozen=True)

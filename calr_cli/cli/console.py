@@ -15,9 +15,10 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingCol
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from calr_cli.cli.epoch_table import Column, columns_of
+from calr_cli.cli.epoch_table import cells_of, columns_of
 from calr_cli.cli.ranks import is_main
 from calr_cli.events import Progress, Reporter, SilentReporter
+from calr_cli.figures import EpochFigures
 
 PATIENCE = 2.0
 """Seconds after which a step is worth a line where there are no live bars."""
@@ -50,7 +51,7 @@ class RichReporter:
     def __init__(self, quiet: bool = False) -> None:
         self.console = console_on(sys.stderr)
         self.quiet = quiet
-        self._columns: Sequence[Column] | None = None
+        self._columns: Mapping[str, int] | None = None
         self._bars: Bars | None = None
         self._steps = 0
         self._lock = RLock()
@@ -67,14 +68,15 @@ class RichReporter:
         """A line that stands out; shown even if quiet."""
         self.console.print(f"warning: {text}", style="yellow", soft_wrap=not self.console.is_terminal)
 
-    def metric(self, row: Mapping[str, Any]) -> None:
+    def metric(self, row: EpochFigures) -> None:
         """A row of the epoch table, below a header where the kind of row changes."""
         columns = columns_of(row)
         with self._lock:
             if columns is not self._columns:
-                self._say("  ".join(f"{title:>{width}}" for title, width, _ in columns), style="bold")
+                self._say("  ".join(f"{title:>{width}}" for title, width in columns.items()), style="bold")
                 self._columns = columns
-            self._say("  ".join(f"{cell(row):>{width}}" for _, width, cell in columns))
+            cells = zip(cells_of(row), columns.values(), strict=True)
+            self._say("  ".join(f"{cell:>{width}}" for cell, width in cells))
 
     def progress(
         self, title: str, total: int, unit: str = "", done: int = 0

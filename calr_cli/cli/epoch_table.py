@@ -2,58 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from calr_cli.figures import EpochFigures, InterEpoch, IntraEpoch
 
-Row = Mapping[str, Any]
-Column = tuple[str, int, Callable[[Row], str]]
-"""Title, width, and the cell of a row."""
+INTRA = {
+    "camera": 6,
+    "epoch": 5,
+    "images": 6,
+    "clusters": 8,
+    "silhouette": 10,
+    "loss": 6,
+    "pair F": 6,
+    "seconds": 7,
+}
+"""Title of each column of stage 1, and its width."""
+
+INTER = {
+    "epoch": 5,
+    "clusters": 8,
+    "outliers": 8,
+    "discarded": 9,
+    "right": 5,
+    "no pivot": 8,
+    "loss": 6,
+    "camera": 6,
+    "pair F": 11,
+    "extract": 7,
+    "cluster": 7,
+    "train s": 7,
+}
+"""The same of stage 2."""
 
 
-def columns_of(row: Row) -> Sequence[Column]:
+def columns_of(row: EpochFigures) -> dict[str, int]:
     """The columns for this kind of row; the same object for the same kind."""
-    return INTRA if "camera" in row else INTER
+    return INTRA if isinstance(row, IntraEpoch) else INTER
 
 
-def _number(value: float | None, pattern: str) -> str:
-    return "-" if value is None else format(value, pattern)
+def cells_of(row: EpochFigures) -> list[str]:
+    """What stands in them. Epochs are counted from 0 in files, from 1 for people, as in "epoch 1/50"."""
+    return _intra_cells(row) if isinstance(row, IntraEpoch) else _inter_cells(row)
 
 
-def _pair_f(row: Row) -> str:
-    if "quality" not in row:
-        return "-"
-    on_clustered = row["quality"]["clustered"]
-    return f"{on_clustered['before']['pair_f']:.3f}>{on_clustered['after']['pair_f']:.3f}"
+def _intra_cells(row: IntraEpoch) -> list[str]:
+    return [
+        str(row.camera),
+        str(row.epoch + 1),
+        str(row.images),
+        str(row.clusters),
+        f"{row.silhouette:.4f}",
+        f"{row.loss:.3f}",
+        "-" if row.quality is None else f"{row.quality.pair_f:.3f}",
+        f"{row.seconds.total:.1f}",
+    ]
 
 
-def _right(row: Row) -> str:
-    share = row["quality"]["discarded_right"] if "quality" in row else None
-    return "-" if share is None else f"{100 * share:.0f}%"
-
-
-# Epochs are counted from 0 in files, from 1 for people, as in "epoch 1/50".
-INTRA: Sequence[Column] = (
-    ("camera", 6, lambda row: str(row["camera"])),
-    ("epoch", 5, lambda row: str(row["epoch"] + 1)),
-    ("images", 6, lambda row: str(row["images"])),
-    ("clusters", 8, lambda row: str(row["clusters"])),
-    ("silhouette", 10, lambda row: _number(row["silhouette"], ".4f")),
-    ("loss", 6, lambda row: _number(row["loss"], ".3f")),
-    ("pair F", 6, lambda row: _number(row.get("quality", {}).get("pair_f"), ".3f")),
-    ("seconds", 7, lambda row: f"{sum(row['seconds'].values()):.1f}"),
-)
-
-INTER: Sequence[Column] = (
-    ("epoch", 5, lambda row: str(row["epoch"] + 1)),
-    ("clusters", 8, lambda row: str(row["clusters"])),
-    ("outliers", 8, lambda row: str(row["outliers"])),
-    ("discarded", 9, lambda row: str(row["discarded"])),
-    ("right", 5, _right),
-    ("no pivot", 8, lambda row: str(row["without_pivot"])),
-    ("loss", 6, lambda row: _number(row["loss"], ".3f")),
-    ("camera", 6, lambda row: _number(row["camera_loss"], ".3f")),
-    ("pair F", 11, _pair_f),
-    ("extract", 7, lambda row: f"{row['seconds']['extract']:.1f}"),
-    ("cluster", 7, lambda row: f"{row['seconds']['cluster']:.1f}"),
-    ("train s", 7, lambda row: f"{row['seconds']['train']:.1f}"),
-)
+def _inter_cells(row: InterEpoch) -> list[str]:
+    right, pair_f = None, "-"
+    if row.quality is not None:
+        on_clustered, right = row.quality.clustered, row.quality.discarded_right
+        pair_f = f"{on_clustered.before.pair_f:.3f}>{on_clustered.after.pair_f:.3f}"
+    return [
+        str(row.epoch + 1),
+        str(row.clusters),
+        str(row.outliers),
+        str(row.discarded),
+        "-" if right is None else f"{100 * right:.0f}%",
+        str(row.without_pivot),
+        f"{row.loss:.3f}",
+        "-" if row.camera_loss is None else f"{row.camera_loss:.3f}",
+        pair_f,
+        f"{row.seconds.extract:.1f}",
+        f"{row.seconds.cluster:.1f}",
+        f"{row.seconds.train:.1f}",
+    ]

@@ -4,7 +4,8 @@ from calr_cli.clustering.agglomerative import agglomerative_labels
 from calr_cli.clustering.infomap import infomap_labels
 from calr_cli.clustering.pivots import neighbourhood_scores, select_pivots
 from calr_cli.clustering.quality import label_quality
-from calr_cli.clustering.refinement import cluster_weights, refine_by_camera
+from calr_cli.clustering.refinement import refine_by_camera
+from calr_cli.clustering.weights import cluster_weights
 
 __all__ = [
     "agglomerative_labels",

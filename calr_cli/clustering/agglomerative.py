@@ -17,6 +17,10 @@ DENSE_BOUND = 4_000
 """Images up to which dense distances are no slower than sparse similarities, and small (0.2 GB)."""
 
 
+_SMALLEST, _RATIO = 2.0, 1.25
+"""Mean sizes of clusters that are tried: the smallest, and each to the one before it."""
+
+
 def agglomerative_labels(distmat: npt.ArrayLike | sparse.sparray, num_clusters: int) -> IntArray:
     """Average-linkage agglomerative clustering; every image gets a cluster.
 
@@ -63,6 +67,30 @@ def agglomerative_partitions(
             raise ValueError(f"num_clusters is {num_clusters}, expected 1..{array.shape[0]}")
     linkage = sparse_linkage if sparse.issparse(distmat) else _dense_linkage
     return linkage(array, counts)
+
+
+def cluster_counts(num_images: int, num_clusters: int | None = None) -> list[int]:
+    """K_c of the method: how many clusters a camera's images are cut into.
+
+    Args:
+        num_images: N_c, images of the camera.
+        num_clusters: The number asked for; None: a fifth of the images, rounded down.
+
+    Returns:
+        One number from 2 to N_c - 1, in a list; an empty list where there are too few images for two.
+    """
+    wanted = num_images // 5 if num_clusters is None else num_clusters
+    count = min(wanted, num_images - 1)
+    return [count] if count > 1 else []
+
+
+def candidate_counts(num_images: int) -> list[int]:
+    """The numbers of clusters that the silhouette chooses from: mean sizes of 2, 2.5, 3.1, ... images."""
+    counts, size = [], _SMALLEST
+    while (count := int(num_images / size)) > 1:
+        counts.append(count)
+        size *= _RATIO
+    return list(dict.fromkeys(counts))
 
 
 def best_by_silhouette(

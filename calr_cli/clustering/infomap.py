@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from calr_cli.clustering.links import links
 from calr_cli.errors import ConfigError
 from calr_cli.types import OUTLIER, IntArray, Neighbours
 
@@ -112,12 +113,3 @@ def _communities(
     number = np.where(kept, kept.cumsum() - 1, OUTLIER)
     labels[nodes] = number[module]
     return labels
-
-
-def links(neighbours: Neighbours, min_similarity: float) -> npt.NDArray[np.bool_]:
-    """(N, k) bool: which neighbours are linked, those similar enough and not the image itself."""
-    itself = np.arange(len(neighbours.indices))[:, None]
-    linked: npt.NDArray[np.bool_] = (neighbours.indices != itself) & (
-        neighbours.similarities >= min_similarity
-    )
-    return linked

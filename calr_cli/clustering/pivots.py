@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from calr_cli.clustering.infomap import links
+from calr_cli.clustering.links import links
 from calr_cli.types import OUTLIER, IntArray, Neighbours
 
 PivotRule = Literal["best", "last"]

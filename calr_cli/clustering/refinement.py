@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from calr_cli.types import OUTLIER, FloatArray, IntArray
+from calr_cli.types import OUTLIER, IntArray
 
 
 def refine_by_camera(
@@ -43,28 +43,6 @@ def cosine_probability(epoch: int, epochs: int) -> float:
     The authors' self-paced schedule, commented out in the released program.
     """
     return 0.5 * (1 + float(np.cos(np.pi * epoch / (3 * epochs))))
-
-
-def cluster_weights(labels: IntArray, camids: IntArray) -> FloatArray:
-    """Weight of each cluster in the loss: ln(1 + H), H the entropy (ln) of its cameras.
-
-    Args:
-        labels: (N,) labels, ``OUTLIER`` or 0..K-1 with every cluster present.
-        camids: (N,).
-
-    Returns:
-        (K,) float32; 0 for a cluster seen by one camera only.
-    """
-    kept = np.asarray(labels) != OUTLIER
-    if not kept.any():
-        return np.empty(0, np.float32)
-    labels, camids = np.asarray(labels)[kept], np.asarray(camids)[kept]
-    histogram = np.zeros((int(labels.max()) + 1, int(camids.max()) + 1))
-    np.add.at(histogram, (labels, camids), 1)
-    share = histogram / histogram.sum(axis=1, keepdims=True)
-    entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(axis=1)
-    weights: FloatArray = np.log1p(entropy).astype(np.float32)
-    return weights
 
 
 def discards_by_schedule(

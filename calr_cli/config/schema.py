@@ -320,6 +320,9 @@ class Settings(Section):
     batch_norm_group_size: Annotated[int, AfterValidator(_not_one)] = setting(
         64, "images that share batch-norm statistics, worked on at a time; 0: the whole batch [release]", ge=0
     )
+    plugin: str | None = setting(
+        None, "Python file with a loss or a global clustering of one's own (docs/extend.md) [ours]"
+    )
     deterministic: bool = setting(False, "only operations that give the same bits every time [ours]")
     data: Data = Data()
     search: Search = Search()

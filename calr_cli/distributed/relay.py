@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from calr_cli.events import Progress, Reporter, SilentReporter
+from calr_cli.figures import EpochFigures
 
 TICK = 0.1
 """Seconds between two messages of a progress: a fast loop must not wait for the terminal."""
@@ -51,9 +52,9 @@ class Relay:
         """See `Reporter.stage`."""
         self._send(Said("stage", (self._prefix + title,)))
 
-    def metric(self, row: Mapping[str, Any]) -> None:
+    def metric(self, row: EpochFigures) -> None:
         """See `Reporter.metric`."""
-        self._send(Said("metric", (dict(row),)))
+        self._send(Said("metric", (row,)))
 
     def note(self, text: str) -> None:
         """See `Reporter.note`."""

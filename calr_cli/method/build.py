@@ -1,4 +1,8 @@
-"""From settings to the objects that the algorithm works with; nothing else unpacks settings."""
+"""From settings to the objects that the stages work with.
+
+Algorithms take arrays and numbers. The stages read the numbers of their own section, `clusters` and
+`local_clusters` those of the clusterings; every object with weights, files or memory behind it is made here.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from calr_cli.allocation import require_memory
-from calr_cli.config.schema import Memory, Optimiser, Settings
+from calr_cli.config.schema import Inter, Intra, Optimiser, Settings
 from calr_cli.data.augment import Augmentation
 from calr_cli.data.loaders import PixelSource
 from calr_cli.data.store import open_pixels
@@ -21,19 +24,20 @@ from calr_cli.errors import CheckpointError, ConfigError
 from calr_cli.events import Reporter
 from calr_cli.extraction import extract_features
 from calr_cli.method.estimates import block_bytes, memory_limit, tell_estimate
+from calr_cli.method.plugin import load_plugin
 from calr_cli.models.batch_norm import synchronise_batch_norms
 from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.pretrained import load_pretrained
 from calr_cli.training.checkpoint import ModelCard, load_model
-from calr_cli.training.memory import ClusterMemory
+from calr_cli.training.cluster_contrast import ClusterContrast
+from calr_cli.training.networks import Networks
+from calr_cli.training.objective import CameraAlignment, Loss
 from calr_cli.training.optim import build_optimiser
 from calr_cli.training.precision import choose_precision
-from calr_cli.training.proxies import CameraProxies, proxy_labels
+from calr_cli.training.proxies import CameraProxies
 from calr_cli.training.reproducibility import seed_torch
-from calr_cli.training.state import TrainingState
-from calr_cli.training.step import CameraAlignment, ProxyContrast
-from calr_cli.types import FloatArray, ImageSet, IntArray, Neighbours
+from calr_cli.types import FloatArray, ImageSet, Neighbours
 
 
 def check_start(settings: Settings) -> str:
@@ -137,45 +141,38 @@ def build_augmentation(settings: Settings) -> Augmentation:
     )
 
 
-def build_memory(
-    memory: Memory, centroids: Tensor, device: torch.device, groups: IntArray | None = None
-) -> ClusterMemory:
-    """A memory that starts from ``centroids`` (K, D), which may be in ``groups`` (K,)."""
-    return ClusterMemory(centroids.to(device), memory.temperature, memory.momentum, groups)
+def build_losses(settings: Settings, stage: Intra | Inter) -> dict[str, Loss]:
+    """The contrastive losses of a stage by name: the memory's, of stage 2 the proxies' and a plugin's.
 
-
-def build_contrast(
-    settings: Settings, rows: Tensor, labels: IntArray, camids: IntArray, device: torch.device
-) -> ProxyContrast | None:
-    """The loss against camera proxies that start from ``rows`` (P, D), or None where it is not wanted.
-
-    There are no rows in an epoch that was begun before it was wanted.
+    Raises:
+        ConfigError: A plugin that cannot be loaded.
     """
-    options = settings.inter.proxies
-    if options.weight == 0 or not len(rows):
-        return None
-    proxies = CameraProxies(
-        rows.to(device),
-        labels,
-        proxy_labels(labels, camids),
-        momentum=settings.inter.memory.momentum,
-        temperature=options.temperature,
-        num_negatives=options.num_negatives,
-    )
-    return ProxyContrast(proxies, options.weight)
+    memory, within_cameras = stage.memory, isinstance(stage, Intra) and stage.network == "shared"
+    losses: dict[str, Loss] = {
+        "memory": ClusterContrast(memory.temperature, memory.momentum, memory.mode, within_cameras)
+    }
+    if isinstance(stage, Inter):
+        proxies, own = stage.proxies, load_plugin(settings.plugin).loss
+        if proxies.weight:
+            losses["proxies"] = CameraProxies(
+                proxies.weight, memory.momentum, proxies.temperature, proxies.num_negatives
+            )
+        if own is not None:
+            losses["plugin"] = own
+    return losses
 
 
-def build_state(
+def build_networks(
     optimiser: Optimiser, encoder: Encoder, alignment: CameraAlignment | None = None, average: float = 0.0
-) -> TrainingState:
-    """A training that has not begun; ``average``: share of the old weights in a running average, or 0."""
+) -> Networks:
+    """Networks to be trained; ``average``: share of the old weights in a running average, or 0."""
     classifier = None if alignment is None else alignment.classifier
     heads = [] if classifier is None else list(classifier.parameters())
     parameters = [*encoder.parameters(), *heads]
-    return TrainingState(
+    return Networks(
         encoder,
-        classifier,
         build_optimiser(parameters, lr=optimiser.lr, weight_decay=optimiser.weight_decay),
+        classifier,
         build_average(encoder, average) if average else None,
     )
 
@@ -237,8 +234,8 @@ def search_neighbours(
     return knn(features, k, backend=settings.search.backend, device=device, block_bytes=scratch)
 
 
-def model_card(settings: Settings, stage: str, epoch: int) -> ModelCard:
-    """What a model file of this run says about itself after ``epoch`` epochs."""
+def model_card(settings: Settings, stage: str, epoch: int, images: ImageSet) -> ModelCard:
+    """What a model file of this run says about itself after ``epoch`` epochs on ``images``."""
     return ModelCard(
         dataset=settings.data.dataset,
         stage=stage,
@@ -247,4 +244,5 @@ def model_card(settings: Settings, stage: str, epoch: int) -> ModelCard:
         pooling=settings.model.pooling,
         height=settings.data.height,
         width=settings.data.width,
+        images=images.fingerprint,
     )

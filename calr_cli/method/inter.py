@@ -2,48 +2,42 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-from time import perf_counter
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from calr_cli.clustering.centroids import cluster_centroids
-from calr_cli.clustering.refinement import cluster_weights
+from calr_cli.clustering.criterion import label_criterion
+from calr_cli.clustering.pivots import neighbourhood_scores, select_pivots
+from calr_cli.clustering.refinement import cosine_probability, discards_by_schedule, refine_by_camera
+from calr_cli.clustering.weights import cluster_weights
 from calr_cli.config.schema import Settings
-from calr_cli.data.loaders import PixelSource
+from calr_cli.data.samplers import cluster_batches
+from calr_cli.distances.camera_shift import standardise_by_camera
 from calr_cli.distances.knn import choose_backend
 from calr_cli.distributed import collectives
-from calr_cli.events import Reporter, SilentReporter
-from calr_cli.files import atomic_write
+from calr_cli.events import Reporter
+from calr_cli.figures import Choice, InterEpoch, to_json
 from calr_cli.method.build import (
     build_alignment,
-    build_contrast,
     build_encoder,
-    build_extractor,
+    build_networks,
     build_pixels,
-    build_state,
-    model_card,
+    search_neighbours,
 )
-from calr_cli.method.labels import (
-    EpochLabels,
-    check_clusters,
-    label_counts,
-    label_epoch,
-    refinement_quality,
-)
-from calr_cli.method.learning import draw_batches, train_under_way
+from calr_cli.method.clusters import build_clustering
+from calr_cli.method.epochs import Epochs, TrainingImages
+from calr_cli.method.features_shown import show_features
+from calr_cli.method.labels import EpochLabels, check_clusters, label_counts, refinement_quality
 from calr_cli.method.monitoring import Monitor
-from calr_cli.models.encoder import Encoder
+from calr_cli.method.selection import ModelSelection
 from calr_cli.runs.folder import RunFolder
-from calr_cli.runs.projector import SAMPLE, write_projection
-from calr_cli.training.checkpoint import load_model, save_model
-from calr_cli.training.proxies import proxy_labels
-from calr_cli.training.state import EpochUnderWay, TrainingState
-from calr_cli.types import Dataset, FloatArray, ImageSet, IntArray
+from calr_cli.training.checkpoint import load_model
+from calr_cli.training.objective import Objective
+from calr_cli.training.reproducibility import keyed_rng
+from calr_cli.types import Dataset, FloatArray, IntArray, Neighbours
 
 
 def train_inter(
@@ -78,189 +72,164 @@ def train_inter(
         MemoryLimitError: A step does not fit into the memory there is.
         OSError: The run folder cannot be written.
     """
-    inter, images = settings.inter, dataset.train
+    inter, images, camids = settings.inter, dataset.train, dataset.train.camids
     encoder = build_encoder(settings, "inter", device)
     alignment = build_alignment(settings, dataset.num_cameras, encoder, device)
-    state = build_state(inter.optimiser, encoder, alignment, inter.average)
+    networks = build_networks(inter.optimiser, encoder, alignment, inter.average)
     monitor = Monitor(settings, dataset, reporter)
     reporter.note(f"neighbour search: {choose_backend(settings.search.backend, device)} on {device}")
-    if state.restore(run.state):
-        reporter.note(f"resuming {run.path} {state.position()} of {inter.epochs}")
+    data = TrainingImages(images, build_pixels(settings, images, reporter))
+    epochs = Epochs(settings, inter, ("inter",), data, networks, run, reporter)
+    if epochs.is_resumed:
+        reporter.note(f"resuming {run.path} {epochs.state.position()} of {inter.epochs}")
     elif inter.start == "intra":
         encoder.load_state_dict(collectives.made_by_main(lambda: load_model(run.start)[0].state_dict()))
-    if collectives.is_main():
-        run.keep_metrics(state.rows)
-    pixels = build_pixels(settings, images, reporter)
-    start, labels = state.epoch, None
+    clustering = build_clustering(settings, reporter)
+    selection = ModelSelection(settings, epochs, run, monitor)
+    labels = None
 
-    for epoch in range(start, inter.epochs + 1):
-        if epoch == inter.epochs and inter.selection.model == "last":
+    for epoch in epochs:  # resumes, saves, logs
+        if epoch.is_over and inter.selection.model == "last":
             break
-        if state.under_way is None:
-            told = reporter if epoch == start else SilentReporter()  # what holds for every epoch, once
-            state.under_way = _begin_epoch(
-                settings, state, pixels, images.camids, local_labels, told, reporter
-            )
-            _judge(settings, state, run)
-        labels = EpochLabels.from_tensors(state.under_way.labels)
-        if epoch == inter.epochs or _patience_is_over(settings, state):
+        features = epoch.features()
+        make = partial(
+            label_epoch, settings, features, camids, local_labels, epoch.number, device, epoch.once
+        )
+        labels = epoch.labels(EpochLabels, "clustering and refinement", make)
+        selection.judge(labels.criterion)
+        if epoch.is_over or selection.patience_is_over:
             break
-        refined, seconds = labels.refined_labels, state.under_way.seconds
-        weighted = inter.weights.mode == "entropy" and epoch >= inter.weights.start_epoch
-        weights = np.maximum(cluster_weights(refined, images.camids), inter.weights.floor)
-        batches = draw_batches(settings, inter, refined, images.camids, ("inter", epoch))
+        check_clusters(labels, clustering, reporter)
+        refined = labels.refined_labels
+        weights = class_weights(settings, refined, camids, epoch.number)
+        aligned = alignment if epoch.number < inter.camera.adversarial_epochs else None
+        objective = Objective(epoch.terms(refined), refined, camids, weights, aligned)
+        batches = cluster_batches(
+            refined,
+            camids,
+            batch_size=inter.batch_size,
+            num_instances=inter.num_instances,
+            iterations=inter.iters,
+            rng=epoch.rng("batches"),
+        )
         if batches.shape[1] < inter.batch_size:
             reporter.warning(
-                f"epoch {epoch + 1}: the clusters give only {batches.shape[1]} images, fewer than "
+                f"epoch {epoch.number + 1}: the clusters give only {batches.shape[1]} images, fewer than "
                 f"a batch of {inter.batch_size}: the batch shrinks for this epoch"
             )
-        began = perf_counter()
-        losses = train_under_way(
-            settings,
-            inter,
-            state,
-            run.state,
-            pixels,
-            refined,
-            images.camids,
-            batches,
-            ("inter", epoch),
-            title=f"epoch {epoch + 1}/{inter.epochs}",
-            reporter=reporter,
-            class_weights=weights if weighted else None,
-            alignment=alignment if epoch < inter.camera.adversarial_epochs else None,
-            contrast=build_contrast(settings, state.under_way.proxies, refined, images.camids, device),
-        )
-        row: dict[str, Any] = {
-            "epoch": epoch,
-            "images": len(images),
+        losses = epoch.train(objective, batches)
+        figures = InterEpoch(
+            epoch=epoch.number,
+            images=len(images),
             **label_counts(labels),
-            "zero_weight_clusters": int((weights == 0).sum()) if weighted else None,
-            "batch": batches.shape[1],
-            "loss": losses.cluster,
-            "camera_loss": losses.camera,
-            "criterion": labels.criterion,
-            "seconds": {**seconds, "train": perf_counter() - began},
-        }
-        if images.has_identities:
-            row["quality"] = refinement_quality(labels, images.pids)
-        state.epoch, state.under_way = epoch + 1, None
-        if collectives.is_main():
-            save_model(run.last, state.model, model_card(settings, "inter", state.epoch))
-        if found := monitor.look(state.model, state.epoch):
-            row["monitoring"] = found
-            if inter.selection.oracle:
-                _keep_best("oracle", found["mAP"], state, settings, run.oracle)
-        state.rows.append(row)
-        state.save(run.state, settings.model_dump())
-        if collectives.is_main():
-            run.append_metrics(row)
-        reporter.metric(row)
+            zero_weight_clusters=None if weights is None else int((weights == 0).sum()),
+            batch=batches.shape[1],
+            loss=losses.cluster,
+            camera_loss=losses.camera,
+            criterion=labels.criterion,
+            seconds=epoch.seconds,
+            quality=refinement_quality(labels, images.pids) if images.has_identities else None,
+            monitoring=selection.keep(epoch.number + 1),
+        )
+        epoch.end(figures)
+
     if collectives.broadcast(run.tensorboard.is_dir()):
-        _show_features(settings, encoder, images, pixels, labels, run, reporter)
-    chosen = state.best["selected"] if inter.selection.model == "selected" else {"epoch": state.epoch}
-    reporter.note(
-        f"{run.model.name}: {inter.selection.model}, after {chosen['epoch']} of {state.epoch} epochs"
-    )
-    if best := state.best.get("oracle"):
-        words = f"oracle, best on the test set, after {best['epoch']} epochs: mAP {best['score']:.1f}"
-        reporter.note(f"{run.oracle.name}: {words}")
-    if collectives.is_main():
-        if inter.selection.model == "selected":
-            run.write_selection(state.best["criteria"], chosen["epoch"])
-        with atomic_write(run.model) as temporary:
-            shutil.copyfile(run.selected if inter.selection.model == "selected" else run.last, temporary)
-    return {
-        "dataset": dataset.name,
-        "epochs": state.epoch,
-        "model": str(run.model),
-        "model_of": {"choice": inter.selection.model, **chosen},
-        **({"oracle": {**state.best["oracle"], "model": str(run.oracle)}} if "oracle" in state.best else {}),
-        **state.rows[-1],
-    }
+        show_features(settings, encoder, data, labels, run, reporter)
+    return summary(settings, dataset.name, run, epochs, selection.finish(reporter), selection.choice)
 
 
-def _begin_epoch(
+def label_epoch(
     settings: Settings,
-    state: TrainingState,
-    pixels: PixelSource,
+    features: FloatArray,
     camids: IntArray,
     local_labels: IntArray | None,
-    told: Reporter,
+    epoch: int,
+    device: torch.device,
     reporter: Reporter,
-) -> EpochUnderWay:
-    """Extract, cluster and refine; features are of all ranks, labels are made once and broadcast."""
-    began = perf_counter()
-    features: FloatArray = build_extractor(settings, reporter)(state.encoder, pixels)
-    extracted = perf_counter()
-    device = state.encoder.device
+) -> EpochLabels:
+    """Global clusters of the features, their pivots, and the clusters refined by local labels.
 
-    def make() -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        with reporter.progress("clustering and refinement", 0):
-            labels = label_epoch(settings, features, camids, local_labels, state.epoch, device, told)
-        if state.epoch < settings.inter.epochs:
-            check_clusters(labels, settings, reporter)
-        refined = labels.refined_labels
-        rows = torch.zeros(0, 0)
-        if settings.inter.proxies.weight:
-            rows = torch.from_numpy(cluster_centroids(features, proxy_labels(refined, camids)))
-        return labels.to_tensors(), torch.from_numpy(cluster_centroids(features, refined)), rows
+    Args:
+        settings: Those of stage 2 say how.
+        features: (N, D) unit rows.
+        camids: (N,).
+        local_labels: (N,), unique over cameras; None only without refinement.
+        epoch: From 0.
+        device: Where neighbours are searched.
+        reporter: Told what happens.
 
-    tensors, centroids, proxies = collectives.made_by_main(make)
-    seconds = {"extract": extracted - began, "cluster": perf_counter() - extracted}
-    return EpochUnderWay(tensors, centroids, torch.zeros(0, 2), seconds, proxies)
-
-
-def _judge(settings: Settings, state: TrainingState, run: RunFolder) -> None:
-    """Keep the model that the epoch begins with, if no earlier one had a better criterion.
-
-    Where the model is a running average of the weights, it lags behind the network that made the labels; so
-    its criterion is the same running average of theirs.
+    Raises:
+        ConfigError: FAISS or Infomap is asked for and is not installed.
+        DataError: A feature that is not a finite number.
+        MemoryLimitError: Something does not fit into the memory allowed.
     """
-    assert state.under_way is not None
-    if state.epoch > 0:
-        found = EpochLabels.from_tensors(state.under_way.labels).criterion
-        criteria = state.best.setdefault("criteria", {})
-        share = settings.inter.average**settings.inter.iters
-        criterion = found + share * (criteria.get(str(state.epoch - 1), found) - found)
-        criteria[str(state.epoch)] = criterion
-        _keep_best("selected", criterion, state, settings, run.selected)
+    refinement = settings.inter.refinement
+    clusters, near, min_similarity = global_clusters(settings, features, camids, device, reporter)
+    scores = neighbourhood_scores(near, min_similarity)
+    pivots = select_pivots(clusters, scores, refinement.pivot)
+    refined = clusters
+    if refinement.enabled:
+        assert local_labels is not None
+        refined = refine_by_camera(clusters, local_labels, camids, pivots)
+    if refinement.enabled and refinement.schedule == "cosine":
+        probability = cosine_probability(epoch, settings.inter.epochs)
+        rng = keyed_rng(settings.seed, "inter", epoch, "discards")
+        refined = discards_by_schedule(clusters, refined, probability, rng)
+    return EpochLabels(clusters, refined, pivots, label_criterion(near, clusters, camids))
 
 
-def _keep_best(name: str, score: float, state: TrainingState, settings: Settings, file: Path) -> None:
-    if name not in state.best or score > state.best[name]["score"]:
-        state.best[name] = {"epoch": state.epoch, "score": score}
-        if collectives.is_main():
-            # Not a copy of last.pth: a run that was killed may have written a later one there.
-            save_model(file, state.model, model_card(settings, "inter", state.epoch))
+def global_clusters(
+    settings: Settings, features: FloatArray, camids: IntArray, device: torch.device, reporter: Reporter
+) -> tuple[IntArray, Neighbours, float]:
+    """Clusters over all cameras: of the nearest neighbours by Infomap, as published, or as the settings say.
+
+    Args:
+        settings: Those of stage 2 say how.
+        features: (N, D) unit rows.
+        camids: (N,).
+        device: Where neighbours are searched.
+        reporter: Told what happens.
+
+    Returns:
+        (N,) labels, 0..K-1 or ``OUTLIER``; the ``inter.clustering.k`` nearest images of each, of features
+        standardised by camera if the settings say so; and the smallest similarity of a link between them.
+
+    Raises:
+        As `label_epoch`.
+    """
+    clustering = build_clustering(settings, reporter)
+    if settings.inter.clustering.standardise:
+        features = standardise_by_camera(features, camids)
+    near = search_neighbours(settings, features, clustering.num_neighbours, device, reporter)
+    clusters = clustering.cluster(features, camids, near)
+    return clusters, near.nearest(settings.inter.clustering.k), clustering.min_similarity
 
 
-def _show_features(
-    settings: Settings,
-    encoder: Encoder,
-    images: ImageSet,
-    pixels: PixelSource,
-    labels: EpochLabels | None,
-    run: RunFolder,
-    reporter: Reporter,
-) -> None:
-    """Features of a sample for TensorBoard, by the encoder as it is, with the labels that it gave last."""
-    sample = np.arange(min(len(images), SAMPLE))  # records are in the order of their digests: any of them
-    some = pixels.subset(sample)
-    features = build_extractor(settings, reporter)(encoder, some, title="features for TensorBoard")
-    if collectives.is_main():
-        shown = images.subset(sample)
-        columns: dict[str, Any] = {"image": shown.paths, "camera": shown.camids}
-        if labels is not None:
-            columns["cluster"] = labels.refined_labels[sample]
-        if shown.has_identities:
-            columns["identity"] = shown.pids
-        (block,) = some.batches([sample])
-        write_projection(run.tensorboard, features, block.numpy(), columns)
+def class_weights(
+    settings: Settings, refined_labels: IntArray, camids: IntArray, epoch: int
+) -> FloatArray | None:
+    """(K,) weights of the clusters in the loss of ``epoch``; None where all count alike."""
+    options = settings.inter.weights
+    if options.mode == "off" or epoch < options.start_epoch:
+        return None
+    weights: FloatArray = np.maximum(cluster_weights(refined_labels, camids), options.floor)
+    return weights
 
 
-def _patience_is_over(settings: Settings, state: TrainingState) -> bool:
-    patience = settings.inter.selection.patience
-    return (
-        patience is not None and state.epoch > 0 and state.epoch - state.best["selected"]["epoch"] >= patience
-    )
+def summary(
+    settings: Settings, dataset: str, run: RunFolder, epochs: Epochs, model_epoch: int, choice: Choice
+) -> dict[str, Any]:
+    """What the run gave: its last epoch's figures, the model and the epoch it is of."""
+    wanted = settings.inter.selection.model
+    model_of: dict[str, Any] = {"choice": wanted, "epoch": model_epoch}
+    if wanted == "selected" and choice.selected is not None:
+        model_of["score"] = choice.selected.score
+    oracle = {} if choice.oracle is None else {"oracle": {**asdict(choice.oracle), "model": str(run.oracle)}}
+    return {
+        "dataset": dataset,
+        "epochs": epochs.done,
+        "model": str(run.model),
+        "model_of": model_of,
+        **oracle,
+        **to_json(epochs.state.figures[-1]),
+    }

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from time import perf_counter
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from calr_cli.clustering.centroids import cluster_centroids
 from calr_cli.clustering.quality import label_quality
 from calr_cli.config.schema import Settings
-from calr_cli.data.loaders import PixelSource
 from calr_cli.data.local_labels import read_local_labels, unique_over_cameras, write_local_labels
+from calr_cli.data.samplers import cluster_batches
 from calr_cli.distances.knn import choose_backend
 from calr_cli.distributed import collectives
 from calr_cli.events import Reporter, SilentReporter
-from calr_cli.method.build import (
-    build_encoder,
-    build_extractor,
-    build_pixels,
-    build_state,
-    model_card,
-)
-from calr_cli.method.camera_clusters import camera_clusters, cluster_counts
+from calr_cli.figures import CameraSummary, EpochFigures, IntraEpoch, to_json
+from calr_cli.method.build import build_encoder, build_networks, build_pixels, model_card
+from calr_cli.method.epochs import Epochs, TrainingImages
 from calr_cli.method.intra_shared import train_shared
-from calr_cli.method.learning import draw_batches, train_under_way
+from calr_cli.method.local_clusters import BestLabels, LocalLabels, label_camera, local_counts
 from calr_cli.prepare.datasets.own import ONE_CAMERA
 from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import save_model
-from calr_cli.training.state import EpochUnderWay, TrainingState
-from calr_cli.types import Dataset, FloatArray, ImageSet, IntArray
+from calr_cli.training.objective import Objective
+from calr_cli.types import Dataset, IntArray
 
 
 def train_intra(
@@ -55,69 +49,68 @@ def train_intra(
         OSError: The run folder cannot be written.
     """
     reporter.note(f"neighbour search: {choose_backend(settings.search.backend, device)} on {device}")
-    if len(np.unique(dataset.train.camids)) == 1:
+    images = dataset.train
+    if len(np.unique(images.camids)) == 1:
         reporter.warning(f"all training images are of one camera: {ONE_CAMERA}")
-    shared = settings.intra.network == "shared"
-    train = train_shared if shared else train_cameras
-    labels, per_camera = train(settings, dataset, run, device, reporter)
-    summary: dict[str, Any] = {
+    data = TrainingImages(images, build_pixels(settings, images, reporter))
+    train = train_shared if settings.intra.network == "shared" else train_cameras
+    labels, cameras = train(settings, data, run, device, reporter)
+    quality = asdict(label_quality(labels, images.pids, images.camids)) if images.has_identities else None
+    return {
         "dataset": dataset.name,
         "images": len(labels),
-        "cameras": len(per_camera),
+        "cameras": len(cameras),
         "clusters": len(np.unique(labels)),
         "local_labels": str(run.local_labels),
-        "per_camera": per_camera,
+        "per_camera": [to_json(camera) for camera in cameras],
+        **({} if quality is None else {"quality": quality}),
     }
-    if dataset.train.has_identities:
-        quality = label_quality(labels, dataset.train.pids, dataset.train.camids)
-        summary["quality"] = asdict(quality)
-    return summary
 
 
 def train_cameras(
-    settings: Settings, dataset: Dataset, run: RunFolder, device: torch.device, reporter: Reporter
-) -> tuple[IntArray, list[dict[str, Any]]]:
+    settings: Settings, data: TrainingImages, run: RunFolder, device: torch.device, reporter: Reporter
+) -> tuple[IntArray, list[CameraSummary]]:
     """Cluster and train within each camera with a network of its own; write the labels.
 
     Returns:
-        (N,) labels, unique over cameras, and their figures, one row per camera.
+        (N,) labels, unique over cameras, and what each camera came to.
 
     Raises:
         As `train_intra`.
     """
-    pixels = build_pixels(settings, dataset.train, reporter)
-    members = {int(c): np.flatnonzero(dataset.train.camids == c) for c in np.unique(dataset.train.camids)}
+    camids = data.images.camids
+    members = {int(c): np.flatnonzero(camids == c) for c in np.unique(camids)}
     trained = 3 * settings.intra.iters * settings.intra.batch_size  # a step costs about three extractions
     work = schedule_cameras({c: len(rows) + trained for c, rows in members.items()}, collectives.world_size())
     mine = work[collectives.rank()]
-    found: dict[int, tuple[IntArray, list[dict[str, Any]]]] = {}
+    found: dict[int, tuple[IntArray, list[EpochFigures]]] = {}
     for number, camid in enumerate(mine, start=1):
-        images = dataset.train.subset(members[camid])
-        folder = RunFolder(run.path / f"cam{camid}")
+        part, folder = data.subset(members[camid]), run.camera(camid)
         if not folder.local_labels.exists():
-            reporter.stage(f"camera {camid} ({number} of {len(mine)}): {len(images)} images")
+            reporter.stage(f"camera {camid} ({number} of {len(mine)}): {len(part.images)} images")
             with collectives.alone():
-                part = pixels.subset(members[camid])
-                labels = _train_camera(settings, images, part, folder, device, reporter)
-            write_local_labels(folder.local_labels, images, labels)
+                labels = train_camera(settings, part, folder, device, reporter)
+            write_local_labels(folder.local_labels, part.images, labels)
         folder.state.unlink(missing_ok=True)
-        found[camid] = read_local_labels(folder.local_labels, images), folder.read_metrics()
-    everyones = {camid: part for of_rank in collectives.gather(found) for camid, part in of_rank.items()}
-    labels = np.empty(len(dataset.train), np.int64)
+        found[camid] = read_local_labels(folder.local_labels, part.images), folder.read_epochs()
+    everyones = {camid: result for of_rank in collectives.gather(found) for camid, result in of_rank.items()}
+    labels = np.empty(len(camids), np.int64)
     for camid, rows in members.items():
         labels[rows] = everyones[camid][0]
     if collectives.is_main():
         run.keep_metrics([row for camid in members for row in everyones[camid][1]])
-        write_local_labels(run.local_labels, dataset.train, labels)
+        write_local_labels(run.local_labels, data.images, labels)
     figures = [_best_of(camid, len(rows), everyones[camid][1]) for camid, rows in members.items()]
-    return unique_over_cameras(labels, dataset.train.camids), figures
+    return unique_over_cameras(labels, camids), figures
 
 
-def _best_of(camid: int, num_images: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _best_of(camid: int, num_images: int, rows: list[EpochFigures]) -> CameraSummary:
     """The figures of the epoch whose labels a camera kept; a camera too small to train has none."""
-    best = max(rows, key=lambda row: (row["silhouette"], row["epoch"]), default={"clusters": 1})
-    kept = {name: best[name] for name in ("epoch", "clusters", "silhouette", "quality") if name in best}
-    return {"camera": camid, "images": num_images, **kept}
+    epochs = [row for row in rows if isinstance(row, IntraEpoch)]
+    best = max(epochs, key=lambda row: (row.silhouette, row.epoch), default=None)
+    if best is None:
+        return CameraSummary(camid, num_images, clusters=1)
+    return CameraSummary(camid, num_images, best.clusters, best.epoch, best.silhouette, best.quality)
 
 
 def schedule_cameras(costs: Mapping[int, float], ranks: int) -> list[list[int]]:
@@ -132,88 +125,69 @@ def schedule_cameras(costs: Mapping[int, float], ranks: int) -> list[list[int]]:
     return work
 
 
-def _train_camera(
-    settings: Settings,
-    images: ImageSet,
-    pixels: PixelSource,
-    folder: RunFolder,
-    device: torch.device,
-    reporter: Reporter,
+def train_camera(
+    settings: Settings, data: TrainingImages, folder: RunFolder, device: torch.device, reporter: Reporter
 ) -> IntArray:
-    """The camera's labels with the best silhouette over the epochs."""
-    intra, camid = settings.intra, int(images.camids[0])
-    counts = cluster_counts(settings, len(images), reporter)
-    if not counts:
+    """The labels of one camera: those with the best silhouette over the epochs.
+
+    Args:
+        settings: What the run is told.
+        data: The camera's images.
+        folder: Of the camera.
+        device: Where the network works.
+        reporter: Told what happens.
+
+    Returns:
+        (N_c,) labels 0..K_c-1.
+
+    Raises:
+        As `train_intra`.
+    """
+    intra, images = settings.intra, data.images
+    camid = int(images.camids[0])
+    if not local_counts(settings, len(images), SilentReporter()):
         reporter.note(f"too few images to train on: camera {camid} becomes one local cluster")
         return np.zeros(len(images), np.int64)
     encoder = build_encoder(settings, "intra", device)
-    state = build_state(intra.optimiser, encoder)
-    if state.restore(folder.state):
-        reporter.note(f"resuming camera {camid} {state.position()} of {intra.epochs}")
-    folder.keep_metrics(state.rows)
-    start = state.epoch
-    for epoch in range(start, intra.epochs):
-        if state.under_way is None:
-            told = reporter if epoch == start else SilentReporter()  # what holds for every epoch, once
-            begun, score = _begin_epoch(settings, state, pixels, counts, told, reporter)
-            if score >= state.best.get("score", -np.inf):  # of equals the later: it has seen more training
-                state.best = {"epoch": epoch, "score": score, "labels": begun.labels["labels"]}
-                save_model(folder.model, encoder, model_card(settings, "intra", epoch))
-            state.under_way = begun
-        labels = state.under_way.labels["labels"].numpy()
-        key = ("intra", camid, epoch)
-        batches = draw_batches(settings, intra, labels, images.camids, key)
-        began, seconds = perf_counter(), state.under_way.seconds
-        losses = train_under_way(
-            settings,
-            intra,
-            state,
-            folder.state,
-            pixels,
+    networks = build_networks(intra.optimiser, encoder)
+    epochs = Epochs(settings, intra, ("intra", camid), data, networks, folder, reporter)
+    if epochs.is_resumed:
+        reporter.note(f"resuming camera {camid} {epochs.state.position()} of {intra.epochs}")
+
+    for epoch in epochs:  # resumes, saves, logs
+        if epoch.is_over:
+            break
+        features = epoch.features()
+        make = partial(label_camera, settings, features, device, epoch.once)
+        found = epoch.labels(LocalLabels, "clustering", make)
+        labels, silhouette = found.labels, found.silhouettes[0]
+        best = BestLabels.remembered(epochs.state.best)
+        # Of equals the later: it has seen more training. One that goes on has been looked at.
+        if best is None or (silhouette >= best.silhouette and epoch.number != best.epoch):
+            epochs.state.best = BestLabels(epoch.number, silhouette, labels).to_state()
+            save_model(folder.model, encoder, model_card(settings, "intra", epoch.number, images))
+        objective = Objective(epoch.terms(labels), labels, images.camids)
+        batches = cluster_batches(
             labels,
             images.camids,
-            batches,
-            key,
-            title=f"camera {camid} epoch {epoch + 1}/{intra.epochs}",
-            reporter=reporter,
+            batch_size=intra.batch_size,
+            num_instances=intra.num_instances,
+            iterations=intra.iters,
+            rng=epoch.rng("batches"),
         )
-        row: dict[str, Any] = {
-            "camera": camid,
-            "epoch": epoch,
-            "images": len(images),
-            "clusters": int(labels.max()) + 1,
-            "batch": batches.shape[1],
-            "silhouette": float(state.under_way.labels["score"]),
-            "loss": losses.cluster,
-            "seconds": {**seconds, "train": perf_counter() - began},
-        }
-        if images.has_identities:
-            row["quality"] = asdict(label_quality(labels, images.pids))
-        state.epoch, state.under_way = epoch + 1, None
-        state.rows.append(row)
-        state.save(folder.state, settings.model_dump())
-        folder.append_metrics(row)
-        reporter.metric(row)
-    best: IntArray = state.best["labels"].numpy()
-    return best
-
-
-def _begin_epoch(
-    settings: Settings,
-    state: TrainingState,
-    pixels: PixelSource,
-    counts: list[int],
-    told: Reporter,
-    reporter: Reporter,
-) -> tuple[EpochUnderWay, float]:
-    """The camera's clusters as the network sees them now, and their silhouette."""
-    began = perf_counter()
-    features: FloatArray = build_extractor(settings, reporter)(state.encoder, pixels)
-    extracted = perf_counter()
-    with reporter.progress("clustering", 0):
-        device = state.encoder.device
-        labels, score = camera_clusters(settings, features, counts, device, told)
-    seconds = {"extract": extracted - began, "cluster": perf_counter() - extracted}
-    tensors = {"labels": torch.from_numpy(labels), "score": torch.tensor(score, dtype=torch.float64)}
-    centroids = torch.from_numpy(cluster_centroids(features, labels))
-    return EpochUnderWay(tensors, centroids, torch.zeros(0, 2), seconds), score
+        losses = epoch.train(objective, batches, f"camera {camid} ")
+        figures = IntraEpoch(
+            camera=camid,
+            epoch=epoch.number,
+            images=len(images),
+            clusters=int(labels.max()) + 1,
+            batch=batches.shape[1],
+            silhouette=silhouette,
+            loss=losses.cluster,
+            seconds=epoch.seconds,
+            quality=label_quality(labels, images.pids) if images.has_identities else None,
+        )
+        epoch.end(figures)
+    best = BestLabels.remembered(epochs.state.best)
+    assert best is not None
+    return best.labels

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from calr_cli.config.schema import Settings
 from calr_cli.errors import ConfigError
 from calr_cli.events import Reporter
+from calr_cli.figures import TestFigures
 from calr_cli.method.build import build_pixels
 from calr_cli.method.evaluate import evaluate, require_test_set
 from calr_cli.models.encoder import Encoder
@@ -54,7 +53,7 @@ class Monitor:
         """Whether it is time for a look after ``epoch`` epochs."""
         return bool(self.every) and (epoch % self.every == 0 or epoch == self.settings.inter.epochs)
 
-    def look(self, encoder: Encoder, epoch: int) -> dict[str, Any] | None:
+    def look(self, encoder: Encoder, epoch: int) -> TestFigures | None:
         """MAP and Rank-1 after ``epoch`` epochs in percent, None where it is not time for it."""
         if not self.is_due(epoch):
             return None
@@ -66,4 +65,4 @@ class Monitor:
             f"monitoring only: mAP {figures['mAP']:.1f}, Rank-1 {figures['Rank-1']:.1f} "
             f"on the test set after {epoch} epochs"
         )
-        return {name: figures[name] for name in ("mAP", "Rank-1")}
+        return TestFigures(figures["mAP"], figures["Rank-1"])

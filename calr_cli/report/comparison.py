@@ -45,13 +45,14 @@ def figures_of(run: RunRecord, findings: Findings) -> list[Figure]:
         counts = findings.labels.counts
         found += [Figure(key, counts[key]) for key in ("clusters", "outliers", "discarded")]
         if findings.labels.quality:
-            quality = findings.labels.quality["clustered"]["after"]
+            quality = findings.labels.quality.clustered.after
             found += [
-                Figure(f"label {name}", quality[f"pair_{name.lower()}"], ".3f")
-                for name in ("precision", "recall", "F")
+                Figure("label precision", quality.pair_precision, ".3f"),
+                Figure("label recall", quality.pair_recall, ".3f"),
+                Figure("label F", quality.pair_f, ".3f"),
             ]
     found.append(Figure("epochs", run.epochs_done))
-    minutes = sum(sum(row.get("seconds", {}).values()) for row in run.rows) / 60
+    minutes = sum(row.seconds.total for row in run.rows) / 60
     return [*found, Figure("minutes", minutes, ".1f")]
 
 

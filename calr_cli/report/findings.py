@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +12,11 @@ from calr_cli.data.local_labels import read_local_labels
 from calr_cli.errors import DataError
 from calr_cli.evaluation.calibration import Calibration
 from calr_cli.events import Reporter
+from calr_cli.figures import RefinementQuality
 from calr_cli.method.build import build_extractor, build_pixels, ready
 from calr_cli.method.evaluate import require_test_set
-from calr_cli.method.labels import EpochLabels, label_counts, label_epoch, refinement_quality
+from calr_cli.method.inter import label_epoch
+from calr_cli.method.labels import EpochLabels, label_counts, refinement_quality
 from calr_cli.models.encoder import Encoder
 from calr_cli.prepare.prepared import load_dataset
 from calr_cli.report.missing import Missing, or_missing
@@ -39,7 +40,7 @@ class Labels:
 
     epoch: EpochLabels
     counts: dict[str, int]
-    quality: dict[str, Any] | None
+    quality: RefinementQuality | None
 
 
 @dataclass(frozen=True)

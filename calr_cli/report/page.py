@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from calr_cli.events import Reporter
 from calr_cli.files import atomic_write
 from calr_cli.report.comparison import differing_settings, side_by_side
-from calr_cli.report.curves import compared_panels, value_at
+from calr_cli.report.curves import COLUMNS, compared_panels
 from calr_cli.report.findings import examine
 from calr_cli.report.missing import Missing
 from calr_cli.report.record import RunRecord
@@ -30,20 +30,6 @@ SECTIONS = (
     ("pairs", "Similarities"),
 )
 """Of each run: key and title."""
-
-COLUMNS = (
-    ("loss", "%.3f"),
-    ("monitoring.mAP", "%.1f"),
-    ("clusters", "%d"),
-    ("outliers", "%d"),
-    ("discarded", "%d"),
-    *(
-        (f"quality.clustered.{when}.pair_{figure}", "%.3f")
-        for figure in ("precision", "recall", "f")
-        for when in ("before", "after")
-    ),
-)
-"""Of the table of epochs: where a row has the value, and how it is written."""
 
 
 def write_report(
@@ -77,7 +63,6 @@ def write_report(
             "views": views,
             "sections": SECTIONS,
             "columns": COLUMNS,
-            "value_at": value_at,
             "table": side_by_side([view.figures for view in views]),
             "differing": differing_settings(runs) if len(runs) > 1 else [],
             "panels_of_all": compared_panels(runs, "compared") if len(runs) > 1 else [],

@@ -10,6 +10,7 @@ from typing import Any
 
 from calr_cli.config.schema import Settings
 from calr_cli.errors import CheckpointError
+from calr_cli.figures import EpochFigures, IntraEpoch
 from calr_cli.runs.folder import RunFolder
 
 
@@ -31,7 +32,7 @@ class RunRecord:
     stage: str
     settings: Settings
     environment: dict[str, Any]
-    rows: list[dict[str, Any]]
+    rows: Sequence[EpochFigures]
 
     @property
     def finished(self) -> bool:
@@ -49,7 +50,7 @@ class RunRecord:
         """Whole epochs; of stage 1, those that every camera it has begun with has."""
         done: dict[int, int] = {}
         for row in self.rows:
-            done[row.get("camera", 0)] = row["epoch"] + 1
+            done[row.camera if isinstance(row, IntraEpoch) else 0] = row.epoch + 1
         return min(done.values(), default=0)
 
     @property
@@ -89,4 +90,4 @@ def _read_run(path: Path, name: str) -> RunRecord:
         raise CheckpointError(f"{path} is not a run folder: it has no config.yaml", hint)
     environment = folder.read_environment()
     stage = environment["stage"]
-    return RunRecord(name, folder, stage, folder.settings, environment, folder.read_rows(stage))
+    return RunRecord(name, folder, stage, folder.settings, environment, folder.read_stage(stage))

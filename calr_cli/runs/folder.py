@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from calr_cli.config.loading import dump_settings, load_settings_file
 from calr_cli.config.schema import Settings
 from calr_cli.errors import CheckpointError
+from calr_cli.figures import EpochFigures, epoch_from_json, to_json
 from calr_cli.files import atomic_write
 from calr_cli.runs.tensorboard import append_event, begin_events
 
@@ -76,6 +77,10 @@ class RunFolder:
         """What TensorBoard shows; written as long as the folder is there."""
         return self.path / "tensorboard"
 
+    def camera(self, camid: int) -> RunFolder:
+        """What stage 1 keeps of one camera."""
+        return RunFolder(self.path / f"cam{camid}")
+
     @property
     def config(self) -> Path:
         """What the run was told; `settings` reads it."""
@@ -123,21 +128,35 @@ class RunFolder:
         with atomic_write(self.evaluation) as temporary:
             temporary.write_text(json.dumps(figures) + "\n", encoding="utf-8")
 
-    def append_metrics(self, row: Mapping[str, Any]) -> None:
+    def append_metrics(self, row: EpochFigures) -> None:
         """Add one epoch's figures."""
+        content = to_json(row)
         with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(content) + "\n")
         if self.tensorboard.is_dir():
-            append_event(self.tensorboard, row)
+            append_event(self.tensorboard, content)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The figures of all epochs so far; a last line cut short by a crash is left out."""
+        """The lines of `metrics`, of all epochs so far; a last one cut short by a crash is left out."""
         if not self.metrics.exists():
             return []
         lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
-    def read_rows(self, stage: str) -> list[dict[str, Any]]:
+    def read_epochs(self) -> list[EpochFigures]:
+        """The figures of all epochs so far, in their order.
+
+        Raises:
+            CheckpointError: They are not as calr wrote them.
+        """
+        try:
+            return sorted(map(epoch_from_json, self.read_metrics()), key=lambda row: row.epoch)
+        except (ValueError, KeyError, TypeError):
+            raise CheckpointError(
+                f"{self.metrics} is not as calr wrote it", "Delete it to do without its figures"
+            ) from None
+
+    def read_stage(self, stage: str) -> list[EpochFigures]:
         """The figures of all epochs so far, of stage 1 those of every camera, camera by camera.
 
         Raises:
@@ -146,15 +165,7 @@ class RunFolder:
         folders = [self]
         if stage == "intra" and not self.metrics.exists():  # they are put together when the stage ends
             folders = [RunFolder(file.parent) for file in sorted(self.path.glob("cam*/metrics.jsonl"))]
-        rows: list[dict[str, Any]] = []
-        for part in folders:
-            try:
-                rows += sorted(part.read_metrics(), key=lambda row: int(row["epoch"]))
-            except (ValueError, KeyError, TypeError):
-                raise CheckpointError(
-                    f"{part.metrics} is not as calr wrote it", "Delete it to do without its figures"
-                ) from None
-        return rows
+        return [row for folder in folders for row in folder.read_epochs()]
 
     def is_finished(self, stage: str) -> bool:
         """Whether the run left what it was run for."""
@@ -163,11 +174,13 @@ class RunFolder:
     @property
     def epochs_done(self) -> int:
         """Whole epochs of stage 2 so far."""
-        return max((row["epoch"] + 1 for row in self.read_metrics()), default=0)
+        return max((row.epoch + 1 for row in self.read_epochs()), default=0)
 
-    def keep_metrics(self, rows: list[dict[str, Any]]) -> None:
+    def keep_metrics(self, rows: Sequence[EpochFigures]) -> None:
         """Replace the figures: a resumed run drops those of epochs that it does again."""
+        content = [to_json(row) for row in rows]
+        self.path.mkdir(exist_ok=True)  # a camera's
         with atomic_write(self.metrics) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
         if self.tensorboard.is_dir():
-            begin_events(self.tensorboard, rows)
+            begin_events(self.tensorboard, content)

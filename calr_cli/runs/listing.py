@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from calr_cli.config.loading import flat_settings
 from calr_cli.errors import CheckpointError
+from calr_cli.figures import EpochFigures, InterEpoch, IntraEpoch
 from calr_cli.runs.folder import RunFolder
 
 
@@ -73,8 +73,9 @@ def summarise(path: Path) -> RunSummary:
     environment = run.read_environment()
     stage = environment["stage"]
     try:
-        rows, finished = run.read_rows(stage), run.is_finished(stage)
-        done = {row.get("camera"): row["epoch"] + 1 for row in rows}  # the later rows of a camera win
+        rows, finished = run.read_stage(stage), run.is_finished(stage)
+        # The later rows of a camera win.
+        done = {row.camera if isinstance(row, IntraEpoch) else None: row.epoch + 1 for row in rows}
         behind = min(done, key=lambda camid: done[camid], default=None)
         settings = environment.get("settings") or flat_settings(run.settings)  # an old version's run
         quality, quality_epoch = _quality(run, rows)
@@ -96,12 +97,14 @@ def summarise(path: Path) -> RunSummary:
         raise CheckpointError(f"{path} cannot be read: {type(error).__name__} {error}") from None
 
 
-def _quality(run: RunFolder, rows: Sequence[Mapping[str, Any]]) -> tuple[float | None, int | None]:
+def _quality(run: RunFolder, rows: Sequence[EpochFigures]) -> tuple[float | None, int | None]:
     """The mAP of the model, or the latest of its training with the number of epochs before it."""
     if run.evaluation.is_file():
         return float(json.loads(run.evaluation.read_text(encoding="utf-8"))["mAP"]), None
-    looked = [row for row in rows if "monitoring" in row]
-    return (looked[-1]["monitoring"]["mAP"], looked[-1]["epoch"] + 1) if looked else (None, None)
+    for row in reversed(rows):
+        if isinstance(row, InterEpoch) and row.monitoring is not None:
+            return row.monitoring.mAP, row.epoch + 1
+    return None, None
 
 
 def _written(run: RunFolder) -> datetime:

@@ -32,6 +32,7 @@ class ModelCard:
         height: Of the input, pixels.
         width: Of the input, pixels.
         calibration: What its similarities mean, by ``calr evaluate --calibrate``; None: not measured.
+        images: `ImageSet.fingerprint` of the images it was trained on; None: of an older calr.
     """
 
     dataset: str
@@ -42,6 +43,7 @@ class ModelCard:
     height: int
     width: int
     calibration: Mapping[str, Any] | None = None
+    images: str | None = None
 
 
 def save_model(path: Path, encoder: Encoder, card: ModelCard) -> None:

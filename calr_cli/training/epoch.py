@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
-from calr_cli.data.augment import Augmentation
 from calr_cli.data.loaders import PixelSource
 from calr_cli.distributed import collectives
 from calr_cli.distributed.interruption import deferred_interrupt
 from calr_cli.errors import MemoryLimitError, TrainingError
 from calr_cli.events import Reporter
-from calr_cli.models.encoder import Encoder
-from calr_cli.training.memory import ClusterMemory, UpdateMode
-from calr_cli.training.step import CameraAlignment, Draws, ProxyContrast, TrainingStep
+from calr_cli.training.networks import Networks
+from calr_cli.training.objective import Objective
+from calr_cli.training.step import Batching, TrainingStep
 from calr_cli.transfer import to_device
-from calr_cli.types import FloatArray, IntArray
+from calr_cli.types import IntArray
 
 SAVE_SECONDS = 600
 """After this long an epoch that is still going is saved as well."""
@@ -33,85 +30,62 @@ _ITERATIONS_PER_LOOK = {"cpu": 1, "cuda": 10}  # to look at a loss is to wait fo
 class EpochLosses:
     """Mean losses over the iterations of an epoch; ``camera`` is None without a classifier.
 
-    ``cluster`` is the whole contrastive loss, that against camera proxies included.
+    ``cluster`` is the sum of all contrastive losses.
     """
 
     cluster: float
     camera: float | None
 
 
-def train_epoch(
-    encoder: Encoder,
-    memory: ClusterMemory,
-    optimiser: Optimizer,
-    pixels: PixelSource,
-    labels: IntArray,
-    camids: IntArray,
-    batches: IntArray,
-    *,
-    augmentation: Augmentation,
-    draws: Draws,
-    group_size: int,
-    reporter: Reporter,
-    title: str,
-    update_mode: UpdateMode = "all",
-    class_weights: FloatArray | None = None,
-    alignment: CameraAlignment | None = None,
-    contrast: ProxyContrast | None = None,
-    average: AveragedModel | None = None,
-    losses: Tensor | None = None,
-    save: Callable[[Tensor], None] = lambda losses: None,
-) -> EpochLosses:
-    """Train on ``batches``: loss against the memory, a step, then the memory's update.
+@dataclass(frozen=True)
+class Saving:
+    """How an epoch that may be interrupted goes on.
 
-    Every rank calls it with the same arguments and works on its groups of each batch; weights and memory
+    Attributes:
+        losses: (T0, 2) of the iterations that are done already, as ``save`` was given them.
+        save: Called with the losses so far, every `SAVE_SECONDS` and before an interrupt ends the epoch.
+    """
+
+    losses: Tensor = field(default_factory=lambda: torch.zeros(0, 2))
+    save: Callable[[Tensor], None] = lambda losses: None
+
+
+def train_epoch(
+    networks: Networks,
+    objective: Objective,
+    pixels: PixelSource,
+    batches: IntArray,
+    batching: Batching,
+    *,
+    title: str,
+    reporter: Reporter,
+    saving: Saving | None = None,
+) -> EpochLosses:
+    """Train on ``batches``: loss, a step of the weights, then the rows of the objective move.
+
+    Every rank calls it with the same arguments and works on its groups of each batch; weights and rows
     stay the same on all.
 
     Args:
-        encoder: The network; put into training mode, works where its weights are.
-        memory: Rows of the K clusters, on the same device.
-        optimiser: Of the encoder's parameters (and the classifier's).
+        networks: Put into training mode; they work where their weights are.
+        objective: What is minimised, on the same device.
         pixels: Of N images.
-        labels: (N,) pseudo labels 0..K-1 of every image in ``batches``.
-        camids: (N,).
         batches: (T, B) positions.
-        augmentation: Applied to every batch.
-        draws: Source of what is random.
-        group_size: Images that share batch-norm statistics, which are worked on at a time; 0: a whole batch.
+        batching: How a batch is worked on.
+        title: Of the progress shown.
         reporter: Shown a progress in iterations.
-        title: Of that progress.
-        update_mode: Of the memory.
-        class_weights: (K,) weights of the clusters in the loss.
-        alignment: Adds the weighted camera loss.
-        contrast: Adds the weighted loss against camera proxies.
-        average: Follows the encoder after every step.
-        losses: (T0, 2) of the iterations that are done already, as ``save`` was given them.
-        save: Called with the losses so far, every `SAVE_SECONDS` and before an interrupt ends the epoch.
+        saving: Where the epoch goes on, and how it is saved on the way; None: from its beginning, not at all.
 
     Raises:
         TrainingError: The loss is not a finite number; names the iteration.
         DataError: An image that cannot be read.
         MemoryLimitError: A group does not fit into the GPU.
-        KeyboardInterrupt: SIGINT or SIGTERM came; the step was finished and ``save`` called.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the step was finished and the epoch saved.
     """
-    device = encoder.device
-    take_step = TrainingStep(
-        encoder,
-        memory,
-        optimiser,
-        labels,
-        camids,
-        batch_size=batches.shape[1],
-        group_size=group_size,
-        augmentation=augmentation,
-        draws=draws,
-        update_mode=update_mode,
-        class_weights=class_weights,
-        alignment=alignment,
-        contrast=contrast,
-    )
+    device, saving = networks.device, saving or Saving()
+    take_step = TrainingStep(networks, objective, batches.shape[1], batching)
     every = _ITERATIONS_PER_LOOK[device.type]
-    seen = torch.zeros(0, 2) if losses is None else losses
+    seen = saving.losses
     pending: list[Tensor] = []  # losses that are still on the device
     parts = [batch[take_step.share] for batch in batches[len(seen) :]]
     blocks = pixels.batches(parts, pin=device.type == "cuda")
@@ -123,8 +97,7 @@ def train_epoch(
                 pending.append(take_step(iteration, batches[iteration], to_device(block, device)))
             except torch.cuda.OutOfMemoryError:
                 raise _too_large(device, take_step.groups) from None
-            if average is not None:
-                average.update_parameters(encoder)
+            networks.follow()
             if (iteration + 1) % every and iteration + 1 < len(batches):
                 continue
             # The ranks look together, and so agree on what they see and on when to stop.
@@ -137,16 +110,17 @@ def train_epoch(
             progress.advance(len(recent), loss=float(recent.sum(dim=1).mean()))
             pending.clear()
             if stop or save_now:
-                save(seen)
+                saving.save(seen)
                 saved = perf_counter()
             if stop:
                 raise KeyboardInterrupt
     if collectives.world_size() > 1:
         # Running statistics follow the first group, which rank 0 has.
-        for buffer in (*encoder.buffers(), *(() if average is None else average.buffers())):
-            collectives.copy_from_main(buffer)
+        for module in (networks.encoder, networks.average):
+            for buffer in () if module is None else module.buffers():
+                collectives.copy_from_main(buffer)
     mean = seen.mean(dim=0).tolist()
-    return EpochLosses(mean[0], mean[1] if alignment is not None else None)
+    return EpochLosses(mean[0], mean[1] if objective.alignment is not None else None)
 
 
 def _require_finite(losses: Tensor, title: str, before: int) -> None:

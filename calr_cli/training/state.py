@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from calr_cli.distributed import collectives
-from calr_cli.models.camera_classifier import CameraClassifier
-from calr_cli.models.encoder import Encoder
+from calr_cli.errors import CheckpointError
+from calr_cli.figures import EpochFigures, epoch_from_json, to_json
 from calr_cli.training.checkpoint import load_state, save_state
+from calr_cli.training.networks import Networks
 
 
 @dataclass
@@ -24,47 +23,39 @@ class EpochUnderWay:
 
     Attributes:
         labels: Whatever the stage trains on, tensors by name.
-        centroids: (K, D) rows of the memory as they are now.
+        rows: (R, D) rows of each contrastive loss as they are now, by its name.
+        seconds: Spent on its steps before the training, by the name of the step.
         losses: (T, 2) of the iterations done.
-        seconds: Spent on its steps before the training.
-        proxies: (P, D) rows of the camera proxies as they are now; none without them.
     """
 
     labels: dict[str, Tensor]
-    centroids: Tensor
-    losses: Tensor
+    rows: dict[str, Tensor]
     seconds: dict[str, float]
-    proxies: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    losses: Tensor = field(default_factory=lambda: torch.zeros(0, 2))
 
 
 @dataclass
 class TrainingState:
-    """The networks, the optimiser, and where the training stands.
+    """The networks, and where their training stands.
 
     Draws of random numbers follow from the seed, the epoch and the iteration, and the learning rate from
     the epoch: no generator and no schedule has a state of its own.
 
     Attributes:
-        average: Running average of the encoder's weights and statistics, where that is the model.
+        networks: With their optimiser.
+        images: Digest of the training images in their order, which labels are kept in.
         epoch: Whole epochs done.
         under_way: The one after them, if it has begun.
-        rows: Figures of the epochs done.
-        best: Whatever the stage remembers of its best epoch.
+        figures: Of the epochs done.
+        best: Whatever the stage remembers of its best epoch: tensors and plain values by name.
     """
 
-    encoder: Encoder
-    classifier: CameraClassifier | None
-    optimiser: Optimizer
-    average: AveragedModel | None = None
+    networks: Networks
+    images: str
     epoch: int = 0
     under_way: EpochUnderWay | None = None
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[EpochFigures] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def model(self) -> Encoder:
-        """The network to be used in the end: the average where there is one, else the encoder."""
-        return self.encoder if self.average is None else cast(Encoder, self.average.module)
 
     def save(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Write everything to ``path``, whole or not at all, with the settings it was made under.
@@ -78,13 +69,11 @@ class TrainingState:
             return
         state = {
             "settings": dict(settings),
-            "encoder": self.encoder.state_dict(),
-            "classifier": {} if self.classifier is None else self.classifier.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": {} if self.average is None else self.average.state_dict(),
+            "images": self.images,
+            "networks": self.networks.state_dict(),
             "epoch": self.epoch,
             "under_way": None if self.under_way is None else vars(self.under_way),
-            "rows": self.rows,
+            "figures": [to_json(row) for row in self.figures],
             "best": self.best,
         }
         save_state(path, state)
@@ -93,18 +82,25 @@ class TrainingState:
         """Take up what rank 0 finds in ``path``; False if there is nothing.
 
         Raises:
-            CheckpointError: Damaged, or of another network.
+            CheckpointError: Damaged, of another network, of an older calr, or of other images.
         """
         state = collectives.broadcast(load_state(path) if collectives.is_main() and path.exists() else None)
         if state is None:
             return False
-        self.encoder.load_state_dict(state["encoder"])
-        if self.classifier is not None:
-            self.classifier.load_state_dict(state["classifier"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.epoch, self.rows, self.best = state["epoch"], state["rows"], state["best"]
+        if "networks" not in state:
+            raise CheckpointError(
+                f"{path} was written by an older version of calr, which kept less of a run",
+                "Resume it with that version, or start a new run",
+            )
+        if state["images"] != self.images:
+            raise CheckpointError(
+                f"{path} is the state of a training on other images: the dataset was prepared again since, "
+                "and the labels in it would go to the wrong images",
+                "Start a new run, or prepare the dataset as it was",
+            )
+        self.networks.load_state_dict(state["networks"])
+        self.epoch, self.best = state["epoch"], state["best"]
+        self.figures = [epoch_from_json(row) for row in state["figures"]]
         self.under_way = None if state["under_way"] is None else EpochUnderWay(**state["under_way"])
         return True
 

@@ -10,7 +10,8 @@ from calr_cli.errors import DataError
 from calr_cli.evaluation.calibration import Calibration, fit_calibration
 from calr_cli.events import Reporter
 from calr_cli.method.build import build_extractor, build_pixels
-from calr_cli.method.labels import global_clusters, remedies
+from calr_cli.method.clusters import build_clustering
+from calr_cli.method.inter import global_clusters
 from calr_cli.models.encoder import Encoder
 from calr_cli.types import Dataset, FloatArray
 
@@ -44,12 +45,12 @@ def calibrate_by_clusters(
     device = encoder.device
 
     def fit() -> Calibration:
-        labels, _ = global_clusters(settings, features, images.camids, device, reporter)
+        labels, _, _ = global_clusters(settings, features, images.camids, device, reporter)
         if labels.max() < 1:
             raise DataError(
                 f"the training images of {dataset.name} form {labels.max() + 1} clusters: nothing to "
                 "calibrate on",
-                remedies(settings.inter.clustering)[0].capitalize(),
+                build_clustering(settings, reporter).more_links.capitalize(),
             )
         # One camera sees both images of every pair: only an image and itself are left out then.
         several = len(np.unique(images.camids)) > 1

@@ -7,26 +7,31 @@ import pty
 import re
 import sys
 import time
+from dataclasses import replace
 from threading import Thread
-from typing import Any
 
 import pytest
 
 from calr_cli.cli import console
 from calr_cli.cli.console import RichReporter, Step, print_json, print_paths, print_table
+from calr_cli.figures import BeforeAndAfter, IntraEpoch, RefinementQuality, Seconds
+from calr_cli.types import LabelQuality
+from tests.support.epoch_figures import inter_epoch
 
-INTRA: dict[str, Any] = {
-    "camera": 2, "epoch": 0, "images": 700, "clusters": 140, "silhouette": 0.125, "loss": 1.5,
-    "seconds": {"extract": 1.0, "cluster": 0.5, "train": 2.0}, "quality": {"pair_f": 0.4321},
-}  # fmt: skip
-INTER: dict[str, Any] = {
-    "epoch": 9, "images": 6504, "clusters": 381, "outliers": 1204, "discarded": 1310, "without_pivot": 7,
-    "loss": 2.25, "camera_loss": None, "seconds": {"extract": 11.0, "cluster": 2.5, "train": 30.0},
-    "quality": {
-        "clustered": {"before": {"pair_f": 0.4}, "after": {"pair_f": 0.45}},
-        "discarded_right": 0.914,
-    },
-}  # fmt: skip
+
+def pair_f(value: float) -> LabelQuality:
+    return LabelQuality(0.5, 0.5, value, 0.5, 0.5, 0.5, 0.5, 1, 1, 1, 1)
+
+
+CLUSTERED = BeforeAndAfter(pair_f(0.4), pair_f(0.45))
+INTRA = IntraEpoch(
+    camera=2, epoch=0, images=700, clusters=140, batch=64, silhouette=0.125, loss=1.5,
+    seconds=Seconds(1.0, 0.5, 2.0), quality=pair_f(0.4321),
+)  # fmt: skip
+INTER = inter_epoch(
+    9, images=6504, clusters=381, outliers=1204, discarded=1310, without_pivot=7, loss=2.25, camera_loss=None,
+    seconds=Seconds(11.0, 2.5, 30.0), quality=RefinementQuality(CLUSTERED, CLUSTERED, 0.914),
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -108,7 +113,7 @@ def test_header_only_where_the_kind_of_row_changes(capsys: pytest.CaptureFixture
 
 def test_rows_without_identities(capsys: pytest.CaptureFixture[str]) -> None:
     for row in (INTRA, INTER):
-        RichReporter().metric({key: value for key, value in row.items() if key != "quality"})
+        RichReporter().metric(replace(row, quality=None))
     rows = [line.split() for line in capsys.readouterr().err.splitlines()]
     assert (rows[1][6], rows[3][4], rows[3][8]) == ("-", "-", "-")
 
@@ -202,7 +207,7 @@ def test_threads_do_not_mix_their_lines(impatient: None, capsys: pytest.CaptureF
             with reporter.progress(f"cuda:{device}: camera {step}", 4, "iterations") as progress:
                 for _ in range(4):
                     progress.advance()
-            reporter.metric({**INTRA, "camera": device})
+            reporter.metric(replace(INTRA, camera=device))
 
     threads = [Thread(target=camera, args=(device,)) for device in range(4)]
     for thread in threads:

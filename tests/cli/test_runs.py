@@ -10,20 +10,22 @@ from pathlib import Path
 import pytest
 
 from calr_cli.cli.runs import ago, show_runs
+from calr_cli.figures import TestFigures
 from calr_cli.runs.folder import RunFolder
 from calr_cli.runs.listing import summarise
 from tests.cli.conftest import Calr
-from tests.runs.test_listing import make_run, row
+from tests.runs.test_listing import make_run
+from tests.support.epoch_figures import inter_epoch, intra_epoch
 
 
 @pytest.fixture
 def runs(folder: Path) -> list[RunFolder]:
     """A finished stage 1, the stage 2 after it that is not finished, and one elsewhere."""
     intra = make_run(folder / "runs/market1501/intra/a", "intra")
-    intra.keep_metrics([row(epoch, camera=0) for epoch in (0, 1)])
+    intra.keep_metrics([intra_epoch(0, epoch) for epoch in (0, 1)])
     intra.local_labels.touch()
     inter = make_run(folder / "runs/market1501/inter/b", "inter")
-    inter.append_metrics(row(0, monitoring={"mAP": 41.26}))
+    inter.append_metrics(inter_epoch(0, monitoring=TestFigures(41.26, 60.0)))
     other = make_run(folder / "elsewhere/c", "inter")
     other.write_evaluation({"mAP": 61.0})
     other.model.touch()

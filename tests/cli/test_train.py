@@ -26,6 +26,7 @@ from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import save_model
 from calr_cli.types import Dataset, IntArray
 from tests.cli.conftest import Answer, Calr
+from tests.support.epoch_figures import inter_epoch
 
 SHORT = ["--pretrained", "none", "-a", "resnet18", "--height", "32", "--width", "32", "--device", "cpu"]
 FIGURES = {1: 10.0, 2: 12.0, 3: 17.0}
@@ -58,7 +59,7 @@ class Trainer:
         images = dataset.train
         if settings.intra.network == "shared":
             network = Encoder(settings.model.arch, settings.model.pooling)
-            save_model(run.model, network, model_card(settings, "intra", 1))
+            save_model(run.model, network, model_card(settings, "intra", 1, images))
         write_local_labels(run.local_labels, images, torch.arange(len(images)).numpy() // 2)
         counts = {"images": len(images), "cameras": 3, "clusters": len(images) // 2}
         cameras = [
@@ -81,7 +82,7 @@ class Trainer:
         assert read_local_labels(run.local_labels, dataset.train).tolist() == local_labels.tolist()
         assert run.start.exists() == (settings.inter.start == "intra")
         self.note(f"inter {settings.seed} epochs {settings.inter.epochs}", devices)
-        run.append_metrics({"epoch": settings.inter.epochs - 1})
+        run.append_metrics(inter_epoch(settings.inter.epochs - 1))
         run.model.touch()
         counts = {"images": 1, "epochs": settings.inter.epochs, "clusters": 1, "outliers": 0, "discarded": 0}
         return {"dataset": dataset.name, **counts, "model": str(run.model)}

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
 from calr_cli.distributed.relay import OnlyWarnings, Relay, Replay, Said
 from calr_cli.events import Progress
+from calr_cli.figures import EpochFigures
+from tests.support.epoch_figures import inter_epoch
 from tests.support.heard import Heard
 
 
@@ -20,8 +21,8 @@ class Transcript:
     def stage(self, title: str) -> None:
         self.lines.append(f"stage {title}")
 
-    def metric(self, row: Mapping[str, Any]) -> None:
-        self.lines.append(f"metric {dict(row)}")
+    def metric(self, row: EpochFigures) -> None:
+        self.lines.append(f"metric {row}")
 
     def note(self, text: str) -> None:
         self.lines.append(f"note {text}")
@@ -56,12 +57,12 @@ def test_what_is_said_on_one_side_is_heard_on_the_other() -> None:
     relay.stage("camera 3")
     relay.note("a note")
     relay.warning("a warning")
-    relay.metric({"epoch": 1})
+    relay.metric(inter_epoch(1))
     assert transcript.lines == [
         "stage cuda:1 camera 3",
         "note a note",
         "warning a warning",
-        "metric {'epoch': 1}",
+        f"metric {inter_epoch(1)}",
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +18,11 @@ from calr_cli.config.schema import Settings
 from calr_cli.data.local_labels import read_local_labels
 from calr_cli.errors import TrainingError
 from calr_cli.events import Reporter, SilentReporter
-from calr_cli.method.inter import train_inter
+from calr_cli.figures import EpochFigures
+from calr_cli.method.clusters import build_clustering
+from calr_cli.method.inter import label_epoch, train_inter
 from calr_cli.method.intra import train_intra
-from calr_cli.method.labels import check_clusters, label_epoch
+from calr_cli.method.labels import check_clusters
 from calr_cli.method.processes import run_intra
 from calr_cli.prepare.prepared import load_dataset
 from calr_cli.prepare.published import prepare_dataset
@@ -132,7 +134,7 @@ class Killed(SilentReporter):
             if self.left == 0:
                 raise ConnectionAbortedError
 
-    def metric(self, row: Mapping[str, Any]) -> None:
+    def metric(self, row: EpochFigures) -> None:
         if self.rows is not None:
             self.rows -= 1
             if self.rows == 0:
@@ -161,11 +163,11 @@ def test_exactly_these_files_are_written(whole: Whole) -> None:
     card = load_model(whole.intra.model)[1]
     assert (card.stage, card.epoch) == ("intra", 2)
     state = load_state(whole.inter.state)
-    average = {name.removeprefix("module."): value for name, value in state["average"].items()}
+    average = {name.removeprefix("module."): value for name, value in state["networks"]["average"].items()}
     last = load_model(whole.inter.last)[0].state_dict()
     # The model is the average, not the network that is trained.
     assert all(torch.equal(value, average[name]) for name, value in last.items())
-    assert not torch.equal(last["neck.weight"], state["encoder"]["neck.weight"])
+    assert not torch.equal(last["neck.weight"], state["networks"]["encoder"]["neck.weight"])
 
 
 def test_identities_change_no_label_and_no_weight(whole: Whole, tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     with pytest.raises(ConnectionAbortedError):
         inter_in(second, whole.dataset, first, inter)
     if inter.left is not None:
-        assert len(load_state(second.state)["under_way"]["proxies"]) > 0
+        assert len(load_state(second.state)["under_way"]["rows"]["proxies"]) > 0
     monkeypatch.setattr(epoch, "SAVE_SECONDS", 600)
     inter_in(second, whole.dataset, first)
     assert_same(whole, first, second)
@@ -244,7 +246,7 @@ def test_proxies_that_are_wanted_on_the_way_begin_with_the_next_epoch(
     run = create_run(plus("inter.proxies.weight=0"), "inter", [CPU], tmp_path / "inter")
     with pytest.raises(ConnectionAbortedError):
         inter_in(run, whole.dataset, whole.intra, Killed(iterations=2))
-    assert len(load_state(run.state)["under_way"]["proxies"]) == 0
+    assert load_state(run.state)["under_way"]["rows"].keys() == {"memory"}
     run.write_settings(plus())
     inter_in(run, whole.dataset, whole.intra)
     assert len(run.read_metrics()) == 3
@@ -287,13 +289,14 @@ def test_what_to_do_about_no_cluster_or_one_is_said_in_settings_that_count(whole
     settings = plus("inter.clustering.min_cluster_size=40")
     labels = label_epoch(settings, unit_features(0, 48), camids, np.arange(48), 0, CPU, reporter)
     assert (labels.global_labels == OUTLIER).all()
+    clustering = build_clustering(settings, reporter)
     with pytest.raises(TrainingError, match=r"outliers: .* Lower inter\.clustering\.min_cluster_size$"):
-        check_clusters(labels, settings, reporter)
+        check_clusters(labels, clustering, reporter)
     one = replace(labels, global_labels=np.zeros(48, np.int64))
     with pytest.raises(
         TrainingError, match=r"one cluster .* Raise inter\.clustering\.max_outliers or lower "
     ):
-        check_clusters(one, settings, reporter)
+        check_clusters(one, clustering, reporter)
 
 
 @pytest.mark.distributed

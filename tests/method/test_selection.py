@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from calr_cli.errors import ConfigError, DataError
-from calr_cli.method import labels, monitoring
+from calr_cli.method import inter, monitoring
 from calr_cli.method.inter import train_inter
 from calr_cli.runs.find import create_run
 from calr_cli.runs.folder import RunFolder
@@ -33,7 +33,7 @@ def criteria(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the criterion says of the models after 0, 1, 2, ... epochs; the test fills it."""
     told: list[float] = []
     given = iter(told)
-    monkeypatch.setattr(labels, "label_criterion", lambda *_: next(given))
+    monkeypatch.setattr(inter, "label_criterion", lambda *_: next(given))
     return told
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from calr_cli.data.local_labels import read_local_labels
 from calr_cli.distances import jaccard_distance
 from calr_cli.errors import DataError, MemoryLimitError, TrainingError
 from calr_cli.events import Reporter, SilentReporter
-from calr_cli.method.inter import train_inter
+from calr_cli.figures import EpochFigures
+from calr_cli.method.inter import label_epoch, train_inter
 from calr_cli.method.intra import train_intra
-from calr_cli.method.labels import EpochLabels, label_epoch, refinement_quality
+from calr_cli.method.labels import EpochLabels, refinement_quality
 from calr_cli.prepare.prepared import load_dataset
 from calr_cli.prepare.published import prepare_dataset
 from calr_cli.runs.find import create_run, open_run
@@ -49,7 +49,7 @@ class Notebook(SilentReporter):
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def metric(self, row: Mapping[str, Any]) -> None:
+    def metric(self, row: EpochFigures) -> None:
         if self.epochs is not None:
             self.epochs -= 1
             if self.epochs == 0:
@@ -390,14 +390,14 @@ def test_quality_before_and_after_is_of_the_same_images() -> None:
         criterion=0.0,
     )
     quality = refinement_quality(labels, np.array([5, 5, 6, 7, 7, 8]))
-    assert quality["discarded_right"] == 0.5
-    clustered, kept = quality["clustered"], quality["kept"]
-    assert clustered["before"]["num_images"] == clustered["after"]["num_images"] == 5
-    assert clustered["before"]["pair_precision"] == pytest.approx(2 / 4)
-    assert clustered["after"]["pair_precision"] == 1
-    assert clustered["after"]["pair_recall"] == pytest.approx(1 / 2)
-    assert kept["before"]["num_images"] == kept["after"]["num_images"] == 3
-    assert kept["after"]["pair_f"] == 1
+    assert quality.discarded_right == 0.5
+    clustered, kept = quality.clustered, quality.kept
+    assert clustered.before.num_images == clustered.after.num_images == 5
+    assert clustered.before.pair_precision == pytest.approx(2 / 4)
+    assert clustered.after.pair_precision == 1
+    assert clustered.after.pair_recall == pytest.approx(1 / 2)
+    assert kept.before.num_images == kept.after.num_images == 3
+    assert kept.after.pair_f == 1
 
 
 def test_the_cosine_schedule_discards_less_in_time(golden: dict[str, np.ndarray]) -> None:

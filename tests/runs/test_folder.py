@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from calr_cli.errors import CheckpointError
+from calr_cli.figures import to_json
 from calr_cli.runs.find import create_run, find_model, newest_local_labels, open_run
 from calr_cli.runs.folder import RunFolder
+from tests.support.epoch_figures import inter_epoch
 from tests.support.small import small_settings
 
 CPU = torch.device("cpu")
@@ -63,10 +65,11 @@ def test_what_is_no_run_folder_is_told(here: Path) -> None:
 def test_a_line_cut_short_by_a_crash_is_left_out(here: Path) -> None:
     run = create_run(small_settings(), "inter", [CPU], here / "run")
     assert run.read_metrics() == []
-    run.append_metrics({"epoch": 0})
+    run.append_metrics(inter_epoch(0))
     with run.metrics.open("a") as file:
         file.write('{"epoch": 1, "lo')
-    assert run.read_metrics() == [{"epoch": 0}]
+    assert run.read_metrics() == [to_json(inter_epoch(0))]
+    assert run.read_epochs() == [inter_epoch(0)]
 
 
 def test_the_newest_finished_run_is_found() -> None:

@@ -10,8 +10,10 @@ import pytest
 
 from calr_cli.config.loading import dump_settings, flat_settings
 from calr_cli.errors import CheckpointError
+from calr_cli.figures import TestFigures
 from calr_cli.runs.folder import RunFolder
 from calr_cli.runs.listing import find_runs, summarise
+from tests.support.epoch_figures import inter_epoch, intra_epoch
 from tests.support.small import small_settings
 
 SETTINGS = small_settings()  # 2 epochs in stage 1, 3 in stage 2
@@ -28,10 +30,6 @@ def make_run(path: Path, stage: str, command: str = "", **more: Any) -> RunFolde
     return run
 
 
-def row(epoch: int, **more: Any) -> dict[str, Any]:
-    return {"epoch": epoch, "loss": 1.0, **more}
-
-
 def test_stage_2_from_its_first_epoch_to_its_evaluation(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a run", "inter")
     found = summarise(run.path)
@@ -40,9 +38,9 @@ def test_stage_2_from_its_first_epoch_to_its_evaluation(tmp_path: Path) -> None:
     assert found.resume == f"calr train-inter --resume '{run.path}'"
     assert found.begun.isoformat() == "2026-03-01T12:30:00+02:00"
 
-    run.append_metrics(row(0))
-    run.append_metrics(row(1, monitoring={"mAP": 12.5, "Rank-1": 30.0}))
-    run.append_metrics(row(2))
+    run.append_metrics(inter_epoch(0))
+    run.append_metrics(inter_epoch(1, monitoring=TestFigures(12.5, 30.0)))
+    run.append_metrics(inter_epoch(2))
     with run.metrics.open("a") as file:
         file.write('{"epoch": 3')  # cut short by a crash
     found = summarise(run.path)
@@ -60,10 +58,10 @@ def test_stage_1_is_as_far_as_the_camera_that_has_least(tmp_path: Path) -> None:
         camera = RunFolder(run.path / f"cam{camid}")
         camera.path.mkdir()
         for epoch in range(epochs):
-            camera.append_metrics(row(epoch, camera=camid))
+            camera.append_metrics(intra_epoch(camid, epoch))
     found = summarise(run.path)
     assert (found.epochs_done, found.epochs, found.camera, found.finished) == (1, 2, 1, False)
-    run.keep_metrics([row(epoch, camera=camid) for camid in (0, 1) for epoch in (0, 1)])
+    run.keep_metrics([intra_epoch(camid, epoch) for camid in (0, 1) for epoch in (0, 1)])
     run.local_labels.touch()
     found = summarise(run.path)
     assert (found.epochs_done, found.camera, found.finished) == (2, None, True)

@@ -14,6 +14,7 @@ from calr_cli.errors import CalrError, CheckpointError, ConfigError
 from calr_cli.runs.find import create_run
 from calr_cli.runs.folder import RunFolder
 from calr_cli.runs.resume import begin_continuation, nothing_to_resume, plan_continuation
+from tests.support.epoch_figures import inter_epoch
 from tests.support.heard import Heard
 from tests.support.small import small_settings
 
@@ -25,7 +26,7 @@ def run(tmp_path: Path) -> RunFolder:
     """A run of stage 2 that stopped after two of its three epochs."""
     run = create_run(small_settings(), "inter", [CPU], tmp_path / "run")
     for epoch in range(2):
-        run.append_metrics({"epoch": epoch})
+        run.append_metrics(inter_epoch(epoch))
     return run
 
 
@@ -115,7 +116,7 @@ def test_no_fewer_epochs_than_are_done(run: RunFolder) -> None:
 
 
 def test_a_finished_run_goes_on_with_more_epochs_only(run: RunFolder) -> None:
-    run.append_metrics({"epoch": 2})
+    run.append_metrics(inter_epoch(2))
     for result in (run.model, run.evaluation):
         result.touch()
     assert plan_continuation(run.path, "inter", []).finished

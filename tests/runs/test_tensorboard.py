@@ -25,6 +25,7 @@ from calr_cli.runs.folder import RunFolder
 from calr_cli.runs.projector import write_projection
 from calr_cli.types import Dataset
 from tests.method.test_stages import CPU, Notebook, assert_same_model, figures
+from tests.support.epoch_figures import inter_epoch
 from tests.support.small import small_dataset, small_settings
 
 SETTINGS = small_settings(evaluation={"monitor_every": 2})
@@ -138,11 +139,11 @@ def test_the_small_image_of_a_point_is_its_own(tmp_path: Path) -> None:
 def test_a_deleted_event_file_stops_no_training(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.tensorboard.mkdir()
-    run.keep_metrics([{"epoch": 0, "loss": 2.0}])
+    run.keep_metrics([inter_epoch(0, loss=2.0)])
     for file in run.tensorboard.iterdir():
         file.unlink()
-    run.append_metrics({"epoch": 1, "loss": 1.0})
-    assert points(run.tensorboard) == {"loss": {2: 1.0}}
+    run.append_metrics(inter_epoch(1, loss=1.0))
+    assert points(run.tensorboard)["loss"] == {2: 1.0}
 
 
 def test_without_the_package_a_run_that_writes_events_is_told_so_in_one_line(

@@ -20,12 +20,15 @@ from calr_cli.method.build import build_average
 from calr_cli.models.batch_norm import synchronise_batch_norms
 from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.encoder import Encoder
+from calr_cli.training.cluster_contrast import MemoryTerm
 from calr_cli.training.epoch import train_epoch
 from calr_cli.training.memory import ClusterMemory
+from calr_cli.training.networks import Networks
+from calr_cli.training.objective import CameraAlignment, Objective, Term
 from calr_cli.training.optim import build_optimiser
 from calr_cli.training.proxies import CameraProxies, proxy_labels
 from calr_cli.training.reproducibility import keyed_rng
-from calr_cli.training.step import CameraAlignment, ProxyContrast
+from calr_cli.training.step import Batching
 from tests.support.features import unit_features
 
 CLUSTERS, CAMERAS, IMAGES, STEPS = 5, 3, 41, 3
@@ -76,38 +79,33 @@ def _train(device: torch.device, scenario: Scenario) -> dict[str, Tensor]:
     rng = np.random.default_rng(0)
     pixels = StoredPixels(rng.integers(0, 256, (IMAGES, 32, 16, 3), np.uint8))
     labels, camids = rng.integers(0, CLUSTERS, IMAGES), rng.integers(0, CAMERAS, IMAGES)
-    groups = np.arange(CLUSTERS) % 2 if scenario.plus else None
-    memory = ClusterMemory(torch.from_numpy(unit_features(0, CLUSTERS, 512)).double(), groups=groups)
-    contrast = average = None
+    memory = ClusterMemory(
+        torch.from_numpy(unit_features(0, CLUSTERS, 512)).double(),
+        groups=np.arange(CLUSTERS) % 2 if scenario.plus else None,
+    )
+    terms: list[Term] = [MemoryTerm(memory, labels)]
+    average = None
     if scenario.plus:
-        proxies = proxy_labels(labels, camids)
-        rows = torch.from_numpy(unit_features(1, int(proxies.max()) + 1, 512)).double()
-        options = {"momentum": 0.1, "temperature": 0.07, "num_negatives": 4}
-        contrast = ProxyContrast(CameraProxies(rows, labels, proxies, **options), 0.5)
+        num_rows = int(proxy_labels(labels, camids).max()) + 1
+        rows = torch.from_numpy(unit_features(1, num_rows, 512)).double()
+        terms.append(CameraProxies(0.5, 0.1, 0.07, 4)(rows, labels, camids))
         average = build_average(encoder, 0.9)
+    weights = np.linspace(0, 2, CLUSTERS).astype(np.float32) if scenario.weighted else None
+    classifier = None if alignment is None else alignment.classifier
     losses = train_epoch(
-        encoder,
-        memory,
-        optimiser,
+        Networks(encoder, optimiser, classifier, average),
+        Objective(terms, labels, camids, weights, alignment),
         pixels,
-        labels,
-        camids,
         np.stack([rng.permutation(IMAGES)[: scenario.batch_size] for _ in range(STEPS)]),
-        augmentation=Augmentation(padding=2),
-        draws=partial(keyed_rng, 0),
-        group_size=scenario.group_size,
-        reporter=SilentReporter(),
+        Batching(Augmentation(padding=2), partial(keyed_rng, 0), scenario.group_size),
         title="epoch",
-        class_weights=np.linspace(0, 2, CLUSTERS).astype(np.float32) if scenario.weighted else None,
-        alignment=alignment,
-        contrast=contrast,
-        average=average,
+        reporter=SilentReporter(),
     )
     result = {f"encoder.{name}": value.clone() for name, value in encoder.state_dict().items()}
     if alignment is not None:
         result |= {f"head.{name}": value.clone() for name, value in alignment.classifier.state_dict().items()}
-    if contrast is not None and average is not None:
-        result["proxies"] = contrast.proxies.rows
+    if average is not None:
+        result["proxies"] = terms[1].rows
         kept = average.state_dict()
         result |= {f"average.{name}": value.clone() for name, value in kept.items()}
         others = collectives.gather([value.numpy() for value in kept.values()])

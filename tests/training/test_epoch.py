@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from calr_cli.data.augment import Augmentation, normalise
 from calr_cli.data.loaders import ImageFiles
@@ -17,11 +18,14 @@ from calr_cli.method.build import build_average
 from calr_cli.models.camera_classifier import CameraClassifier, draw_kept_units
 from calr_cli.models.encoder import Encoder
 from calr_cli.training import ClusterMemory
+from calr_cli.training.cluster_contrast import MemoryTerm
 from calr_cli.training.epoch import EpochLosses, train_epoch
 from calr_cli.training.losses import camera_loss
+from calr_cli.training.networks import Networks
+from calr_cli.training.objective import CameraAlignment, Objective
 from calr_cli.training.proxies import CameraProxies, proxy_labels
 from calr_cli.training.reproducibility import keyed_rng
-from calr_cli.training.step import CameraAlignment, ProxyContrast
+from calr_cli.training.step import Batching
 from calr_cli.types import ImageSet
 from tests.support.features import unit_features
 from tests.support.image_sets import make_image_set
@@ -55,24 +59,26 @@ def train(
     memory: ClusterMemory | None = None,
     lr: float = 0.1,
     alignment: CameraAlignment | None = None,
+    average: AveragedModel | None = None,
     **options: Any,
 ) -> EpochLosses:
     parameters = [*encoder.parameters(), *(alignment.classifier.parameters() if alignment else [])]
+    classifier = alignment.classifier if alignment else None
+    mode = options.pop("update_mode", "all")
+    terms = [MemoryTerm(memory or make_memory(), LABELS, mode), *options.pop("terms", [])]
+    weights = options.pop("class_weights", None)
+    batching = Batching(
+        options.pop("augmentation", NOTHING), partial(keyed_rng, 0), options.pop("group_size", 0)
+    )
+    assert not options
     return train_epoch(
-        encoder,
-        memory or make_memory(),
-        torch.optim.SGD(parameters, lr),
+        Networks(encoder, torch.optim.SGD(parameters, lr), classifier, average),
+        Objective(terms, LABELS, images.camids, weights, alignment),
         ImageFiles(images, 32, 16, 1),
-        LABELS,
-        images.camids,
         batches,
-        augmentation=options.pop("augmentation", NOTHING),
-        draws=partial(keyed_rng, 0),
-        group_size=options.pop("group_size", 0),
-        reporter=SilentReporter(),
+        batching,
         title="epoch",
-        alignment=alignment,
-        **options,
+        reporter=SilentReporter(),
     )
 
 
@@ -167,19 +173,19 @@ def test_alignment_of_weight_0_leaves_the_encoder_s_step_alone(fresh: Encoder, i
 def test_proxies_add_their_weighted_loss(fresh: Encoder, images: ImageSet, class_weights: Any) -> None:
     proxies = proxy_labels(LABELS, images.camids)
     rows = torch.from_numpy(unit_features(1, int(proxies.max()) + 1, 512))
-    options = {"momentum": 0.1, "temperature": 0.07, "num_negatives": 4}
-    expected, by_hand = copy.deepcopy(fresh), CameraProxies(rows, LABELS, proxies, **options)
+    camera_proxies = CameraProxies(0.3, momentum=0.1, temperature=0.07, num_negatives=4)
+    expected, by_hand = copy.deepcopy(fresh), camera_proxies(rows, LABELS, images.camids)
     features, targets = features_of_the_batch(expected, images), torch.from_numpy(LABELS[BATCH[0]])
     weights = torch.ones(6) if class_weights is None else torch.from_numpy(class_weights)[targets]
     weights = weights if weights.any() else torch.ones(6)  # a batch of clusters of weight 0
-    losses = make_memory().losses(features, targets) + 0.3 * by_hand.losses(features, targets)
+    losses = make_memory().losses(features, targets) + 0.3 * by_hand.losses(features, BATCH[0])
     loss = (weights * losses).sum() / weights.sum()
     torch.autograd.backward(loss)
     torch.optim.SGD(expected.parameters(), 0.1).step()
     by_hand.update(features.detach(), BATCH[0])
 
-    encoder, contrast = copy.deepcopy(fresh), CameraProxies(rows, LABELS, proxies, **options)
-    found = train(encoder, images, class_weights=class_weights, contrast=ProxyContrast(contrast, 0.3))
+    encoder, contrast = copy.deepcopy(fresh), camera_proxies(rows, LABELS, images.camids)
+    found = train(encoder, images, class_weights=class_weights, terms=[contrast])
     assert found.cluster == pytest.approx(loss.item(), rel=1e-5)
     torch.testing.assert_close(weights_of(encoder), weights_of(expected), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(contrast.rows, by_hand.rows, rtol=1e-5, atol=1e-5)

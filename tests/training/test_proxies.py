@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calr_cli.training.proxies import CameraProxies, proxy_labels
+from calr_cli.training.proxies import CameraProxies, ProxyTerm, proxy_labels
 from calr_cli.types import OUTLIER
 from tests.support import memory_oracle
 from tests.support.features import unit_features
@@ -19,11 +19,11 @@ CAMIDS = np.array([0, 3, 0, 0, 3, 3, 0, 1, 5])
 
 def of_images(
     seed: int, labels: np.ndarray = LABELS, camids: np.ndarray = CAMIDS, negatives: int = 50
-) -> CameraProxies:
+) -> ProxyTerm:
     """Proxies with made-up rows, in float64."""
     proxies = proxy_labels(labels, camids)
     rows = torch.from_numpy(unit_features(seed, int(proxies.max()) + 1).astype(np.float64))
-    return CameraProxies(rows, labels, proxies, momentum=0.2, temperature=0.07, num_negatives=negatives)
+    return CameraProxies(0.5, momentum=0.2, temperature=0.07, num_negatives=negatives)(rows, labels, camids)
 
 
 def loss_of(feature: np.ndarray, own: list[np.ndarray], others: list[np.ndarray], negatives: int) -> float:
@@ -57,7 +57,7 @@ def test_loss_equals_the_oracle(seed: int, clusters: int, cameras: int, negative
     of_row = {int(p): int(c) for p, c in zip(proxy_labels(labels, camids), labels, strict=True)}
     batch = rng.permutation(np.flatnonzero(labels != OUTLIER))[:8]
     features = rng.normal(size=(len(batch), 6)) * 3
-    found = proxies.losses(torch.from_numpy(features), torch.from_numpy(labels[batch]))
+    found = proxies.losses(torch.from_numpy(features), batch)
     rows = proxies.rows.numpy()
     for feature, label, loss in zip(features, labels[batch], found.tolist(), strict=True):
         own = [rows[p] for p in range(len(rows)) if of_row[p] == label]
@@ -67,15 +67,15 @@ def test_loss_equals_the_oracle(seed: int, clusters: int, cameras: int, negative
 
 @pytest.mark.parametrize("negatives", [1, 2, 50])
 def test_gradient(negatives: int) -> None:
-    proxies, labels = of_images(1, negatives=negatives), torch.tensor([0, 1, 2, 0])
+    proxies, positions = of_images(1, negatives=negatives), np.array([0, 3, 5, 1])
     features = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 6))).requires_grad_()
-    assert torch.autograd.gradcheck(lambda batch: proxies.losses(batch, labels), (features,))
+    assert torch.autograd.gradcheck(lambda batch: proxies.losses(batch, positions), (features,))
 
 
 def test_one_cluster_alone_has_nothing_to_be_told_from() -> None:
     proxies = of_images(2, np.zeros(4, np.int64), np.array([0, 1, 1, 2]))
     features = torch.ones(2, 6, dtype=torch.float64, requires_grad=True)
-    losses = proxies.losses(features, torch.zeros(2, dtype=torch.int64))
+    losses = proxies.losses(features, np.array([0, 1]))
     (gradient,) = torch.autograd.grad(losses.sum(), features)
     assert losses.tolist() == [0, 0]
     assert (gradient == 0).all()
@@ -93,11 +93,17 @@ def test_rows_move_towards_the_images_of_their_cluster_and_camera() -> None:
     np.testing.assert_array_equal(proxies.rows[2:4], before[2:4])  # no image of theirs was in the batch
 
 
+def test_proxies_start_from_the_means_of_clusters_in_cameras() -> None:
+    features = unit_features(4, len(LABELS))
+    rows = CameraProxies(0.5, momentum=0.2, temperature=0.07, num_negatives=2).start(features, LABELS, CAMIDS)
+    expected = memory_oracle.unit(features[[1, 4]].mean(axis=0))  # cluster 0 in camera 3
+    assert rows.shape == (5, features.shape[1])
+    np.testing.assert_allclose(rows[1], expected, atol=1e-6)
+
+
 def test_rows_that_were_passed_in_stay() -> None:
     rows = torch.eye(6, dtype=torch.float64)[:5]
-    proxies = CameraProxies(
-        rows, LABELS, proxy_labels(LABELS, CAMIDS), momentum=0.2, temperature=0.07, num_negatives=2
-    )
+    proxies = CameraProxies(0.5, momentum=0.2, temperature=0.07, num_negatives=2)(rows, LABELS, CAMIDS)
     proxies.update(torch.ones(2, 6, dtype=torch.float64), np.array([0, 3]))
     assert torch.equal(rows, torch.eye(6, dtype=torch.float64)[:5])
     assert not torch.equal(proxies.rows, rows)
