@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calr_cli.cli.begin import Training
+from calr_cli.cli.next_steps import resumable
 from calr_cli.cli.ranks import on_main
-from calr_cli.cli.start import Start, resumable
 from calr_cli.cli.train_inter import run_inter, run_intra_first
 from calr_cli.cli.train_intra import run_intra
 from calr_cli.errors import CheckpointError
@@ -32,11 +33,11 @@ class Pair:
     inter: RunFolder
 
 
-def begin_pairs(start: Start, seeds: int | None, folder: Path | None) -> list[Pair]:
+def begin_pairs(training: Training, seeds: int | None, folder: Path | None) -> list[Pair]:
     """New runs, with all their folders, so that what was left to do is seen there later.
 
     Args:
-        start: What they begin with.
+        training: What they begin with.
         seeds: Number of pairs, each in a folder of its own; None: one, in ``folder`` itself.
         folder: Where; None: where single runs are.
 
@@ -47,14 +48,14 @@ def begin_pairs(start: Start, seeds: int | None, folder: Path | None) -> list[Pa
     from calr_cli.method.build import check_start_model
     from calr_cli.runs.find import create_run
 
-    check_start_model(start.settings, None)
-    stages = STAGES if start.settings.inter.uses_stage_1 else STAGES[1:]
+    check_start_model(training.settings, None)
+    stages = STAGES if training.settings.inter.uses_stage_1 else STAGES[1:]
     pairs = []
-    for seed in range(start.settings.seed, start.settings.seed + (seeds or 1)):
-        settings = start.settings.model_copy(update={"seed": seed})
+    for seed in range(training.settings.seed, training.settings.seed + (seeds or 1)):
+        settings = training.settings.model_copy(update={"seed": seed})
         place = folder / f"seed{seed}" if folder is not None and seeds is not None else folder
         runs = {
-            stage: create_run(settings, stage, start.devices, place and place / stage) for stage in stages
+            stage: create_run(settings, stage, training.devices, place and place / stage) for stage in stages
         }
         pairs.append(Pair(seed, runs.get("intra"), runs["inter"]))
     return pairs
@@ -109,15 +110,12 @@ def continue_pairs(
     ]
 
 
-def train_pair(
-    start: Start, pair: Pair, params: Mapping[str, Any], reporter: Reporter, *resume: str
-) -> dict[str, Any]:
+def train_pair(training: Training, pair: Pair, reporter: Reporter, *resume: str) -> dict[str, Any]:
     """Both stages, but for what is finished; the summaries of those that ran.
 
     Args:
-        start: Dataset and devices.
+        training: Dataset and devices.
         pair: Where; each run knows its settings.
-        params: Parameters of the command.
         reporter: Told what happens.
         resume: The command that continues both; without it, commands for the single runs.
 
@@ -127,15 +125,15 @@ def train_pair(
     summary: dict[str, Any] = {}
     intra, inter = pair.intra, pair.inter
     if intra is not None and is_left(intra.local_labels, reporter):
-        told = with_settings_of(intra, start)
+        told = with_settings_of(intra, training)
         if resume:
             with resumable(*resume):
                 summary["intra"] = run_intra(told, intra, reporter)
         else:
-            summary["intra"] = run_intra_first(told, intra, inter, params, reporter)
+            summary["intra"] = run_intra_first(told, intra, inter, reporter)
     if is_left(inter.model, reporter):
         labels = None if intra is None else intra.local_labels
-        summary["inter"] = run_inter(with_settings_of(inter, start), inter, labels, params, reporter, *resume)
+        summary["inter"] = run_inter(with_settings_of(inter, training), inter, labels, reporter, *resume)
     return summary
 
 
@@ -147,6 +145,6 @@ def is_left(result: Path, reporter: Reporter) -> bool:
     return not finished
 
 
-def with_settings_of(run: RunFolder, start: Start) -> Start:
-    """The start with what ``run`` was told."""
-    return replace(start, settings=on_main(lambda: run.settings))
+def with_settings_of(run: RunFolder, training: Training) -> Training:
+    """The training with what ``run`` was told."""
+    return replace(training, settings=on_main(lambda: run.settings))

@@ -7,23 +7,21 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from calr_cli.cli.begin import Training
 from calr_cli.cli.console import print_paths, print_table
 from calr_cli.cli.evaluate import MEASURES
+from calr_cli.cli.next_steps import resumable
 from calr_cli.cli.pairs import Pair, train_pair, with_settings_of
 from calr_cli.cli.ranks import on_main
-from calr_cli.cli.start import Start, resumable
 from calr_cli.events import Reporter
 
 
-def train_seeds(
-    start: Start, pairs: Sequence[Pair], params: Mapping[str, Any], reporter: Reporter, resume: str
-) -> dict[str, Any]:
+def train_seeds(training: Training, pairs: Sequence[Pair], reporter: Reporter, resume: str) -> dict[str, Any]:
     """Train and evaluate every pair, but for what is finished.
 
     Args:
-        start: Dataset and devices.
+        training: Dataset and devices.
         pairs: One for each seed.
-        params: Parameters of the command.
         reporter: Told what happens.
         resume: The command that goes on, should this stop.
 
@@ -34,24 +32,24 @@ def train_seeds(
     Raises:
         CalrError: Training or evaluation cannot go on.
     """
-    dataset = start.dataset
+    dataset = training.dataset
     tested = dataset.query.has_identities and dataset.gallery.has_identities
     if not tested:
         reporter.note(f"{dataset.name} has no test images with identities: there are no figures to compare")
     rows: list[dict[str, Any]] = []
     for pair in pairs:
         reporter.stage(f"seed {pair.seed}")
-        train_pair(start, pair, params, reporter, resume)
+        train_pair(training, pair, reporter, resume)
         row: dict[str, Any] = {"seed": pair.seed, "model": str(pair.inter.model)}
         if tested:
             with resumable(resume):
-                row |= evaluate_once(start, pair, reporter)
+                row |= evaluate_once(training, pair, reporter)
         rows.append(row)
     result: dict[str, Any] = {"dataset": dataset.name, "seeds": rows}
     return {**result, **mean_and_spread(rows)} if tested else result
 
 
-def evaluate_once(start: Start, pair: Pair, reporter: Reporter) -> dict[str, float]:
+def evaluate_once(training: Training, pair: Pair, reporter: Reporter) -> dict[str, float]:
     """The figures of a finished pair, measured now or before."""
     from calr_cli.use.evaluating import run_evaluation
 
@@ -59,8 +57,10 @@ def evaluate_once(start: Start, pair: Pair, reporter: Reporter) -> dict[str, flo
     if on_main(run.evaluation.exists):
         result = on_main(lambda: json.loads(run.evaluation.read_text(encoding="utf-8")))
     else:
-        told = with_settings_of(run, start).settings
-        result = run_evaluation(told, run.model, start.dataset, False, start.devices, run.logs, reporter)
+        told = with_settings_of(run, training).settings
+        result = run_evaluation(
+            told, run.model, training.dataset, False, training.devices, run.logs, reporter
+        )
         on_main(lambda: run.write_evaluation(result))
     return {measure: result[measure] for measure in MEASURES}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from calr_cli.cli import options
+from calr_cli.cli.begin import Training, begin_run, new_training, resumed_training
 from calr_cli.cli.console import print_json, print_paths, print_table, reporter_for
-from calr_cli.cli.next_steps import after_training, print_next
+from calr_cli.cli.next_steps import after_training, print_next, resumable, resume_command
 from calr_cli.cli.ranks import on_main
-from calr_cli.cli.start import Start, begin_run, resumable, resume_command, start_training
+from calr_cli.cli.request import Machine, Request, refuse_beside_resume, show_config
 from calr_cli.cli.train_intra import run_intra
 from calr_cli.errors import ConfigError
 from calr_cli.events import Reporter
@@ -65,25 +65,33 @@ def train_inter(
         calr train-inter --resume runs/veri/inter/20260131-120000
     """
     reporter = reporter_for(quiet)
-    start = start_training(context.params, "inter", reporter)
-    if start is None:
+    machine = Machine(gpus, device, processes, root)
+    flags = options.setting_flags(context, "inter")
+    request = Request(dataset, config, recipe, set_ or (), flags)
+    if resume is not None:
+        refuse_beside_resume(request, print_config, output)
+        training = resumed_training(resume, "inter", request.assignments, machine, tensorboard, reporter)
+    elif print_config:
+        show_config(request.resolve(), json)
         return
-    file = on_main(lambda: find_local_labels(start, local_labels, reporter))
-    run = begin_run(start, "inter", output, reporter)
+    else:
+        training = new_training(request, machine, output, tensorboard, reporter)
+    file = on_main(lambda: find_local_labels(training, local_labels, reporter))
+    run = begin_run(training, "inter", output, reporter)
     summary: dict[str, Any] = {}
-    if file is None and start.settings.inter.uses_stage_1:
-        intra_run = begin_run(replace(start, continuation=None), "intra", None, reporter)
-        summary["intra"] = run_intra_first(start, intra_run, run, context.params, reporter)
+    if file is None and training.settings.inter.uses_stage_1:
+        intra_run = begin_run(replace(training, continuation=None), "intra", None, reporter)
+        summary["intra"] = run_intra_first(training, intra_run, run, reporter)
         file = intra_run.local_labels
-    summary |= run_inter(start, run, file, context.params, reporter)
+    summary |= run_inter(training, run, file, reporter)
     if json:
         print_json(summary)
     else:
         show_inter(summary)
-    print_next(quiet, *after_training(run, start.dataset, context.params))
+    print_next(quiet, *after_training(run, training.dataset, machine))
 
 
-def find_local_labels(start: Start, given: Path | None, reporter: Reporter) -> Path | None:
+def find_local_labels(training: Training, given: Path | None, reporter: Reporter) -> Path | None:
     """The local labels that stage 2 uses: the run's own, ``given``, or the newest; None if there are none.
 
     Raises:
@@ -95,14 +103,14 @@ def find_local_labels(start: Start, given: Path | None, reporter: Reporter) -> P
     from calr_cli.method.build import check_start_model
     from calr_cli.runs.find import newest_local_labels
 
-    if not start.settings.inter.uses_stage_1:
+    if not training.settings.inter.uses_stage_1:
         if given is not None:
             raise ConfigError(
                 "--local-labels is of no use with inter.refinement.enabled = false", "Leave one of them out"
             )
         return None
-    run = None if start.continuation is None else start.continuation.run
-    name, with_model = start.settings.data.dataset, start.settings.inter.start == "intra"
+    run = None if training.continuation is None else training.continuation.run
+    name, with_model = training.settings.data.dataset, training.settings.inter.start == "intra"
     if run is not None and run.local_labels.exists():
         if given is not None:
             raise ConfigError(
@@ -117,29 +125,28 @@ def find_local_labels(start: Start, given: Path | None, reporter: Reporter) -> P
     else:
         reporter.note(f"no local labels{' with a network' * with_model} of {name} yet: running stage 1 first")
     if found is not None:
-        read_local_labels(found, start.dataset.train)  # a wrong file is told before anything is written
+        read_local_labels(found, training.dataset.train)  # a wrong file is told before anything is written
     if found is None or found != (run and run.local_labels):
-        check_start_model(start.settings, found)
+        check_start_model(training.settings, found)
     return found
 
 
 def run_intra_first(
-    start: Start, intra_run: RunFolder, inter_run: RunFolder, params: Mapping[str, Any], reporter: Reporter
+    training: Training, intra_run: RunFolder, inter_run: RunFolder, reporter: Reporter
 ) -> dict[str, Any]:
     """Stage 1 on the way to ``inter_run``, which waits with its settings written; the summary of stage 1."""
-    first = resume_command("train-intra", intra_run.path, params)
+    first = resume_command("train-intra", intra_run.path, training.machine)
     then = resume_command(
-        "train-inter", inter_run.path, params, "--local-labels", str(intra_run.local_labels)
+        "train-inter", inter_run.path, training.machine, "--local-labels", str(intra_run.local_labels)
     )
     with resumable(first, then):
-        return run_intra(start, intra_run, reporter)
+        return run_intra(training, intra_run, reporter)
 
 
 def run_inter(
-    start: Start,
+    training: Training,
     run: RunFolder,
     local_labels: Path | None,
-    params: Mapping[str, Any],
     reporter: Reporter,
     *instead: str,
 ) -> dict[str, Any]:
@@ -150,15 +157,17 @@ def run_inter(
     from calr_cli.method import processes
 
     kept = ["--local-labels", str(local_labels)] if local_labels and local_labels != run.local_labels else []
-    with resumable(*(instead or [resume_command("train-inter", run.path, params, *kept)])):
-        labels = on_main(lambda: keep_local_labels(start, run, local_labels))
-    reporter.stage(f"stage 2, inter-camera: {start.settings.data.dataset} -> {run.path}")
-    with resumable(*(instead or [resume_command("train-inter", run.path, params)])):
-        summary = processes.run_inter(start.settings, start.dataset, labels, run, start.devices, reporter)
+    with resumable(*(instead or [resume_command("train-inter", run.path, training.machine, *kept)])):
+        labels = on_main(lambda: keep_local_labels(training, run, local_labels))
+    reporter.stage(f"stage 2, inter-camera: {training.settings.data.dataset} -> {run.path}")
+    with resumable(*(instead or [resume_command("train-inter", run.path, training.machine)])):
+        summary = processes.run_inter(
+            training.settings, training.dataset, labels, run, training.devices, reporter
+        )
     return {**summary, "run": str(run.path)}
 
 
-def keep_local_labels(start: Start, run: RunFolder, file: Path | None) -> IntArray | None:
+def keep_local_labels(training: Training, run: RunFolder, file: Path | None) -> IntArray | None:
     """The local labels in ``file``, of which ``run`` then has a copy; None without a file.
 
     Where stage 2 starts from stage 1's network, the run has a copy of that, too.
@@ -168,12 +177,12 @@ def keep_local_labels(start: Start, run: RunFolder, file: Path | None) -> IntArr
 
     if file is None:
         return None
-    labels = read_local_labels(file, start.dataset.train)
+    labels = read_local_labels(file, training.dataset.train)
     if file != run.local_labels:
-        if start.settings.inter.start == "intra":
+        if training.settings.inter.start == "intra":
             with atomic_write(run.start) as temporary:
                 shutil.copyfile(RunFolder(file.parent).model, temporary)
-        write_local_labels(run.local_labels, start.dataset.train, labels)
+        write_local_labels(run.local_labels, training.dataset.train, labels)
     return labels
 
 

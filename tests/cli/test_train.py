@@ -25,6 +25,7 @@ from calr_cli.models.encoder import Encoder
 from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import save_model
 from calr_cli.types import Dataset, IntArray
+from calr_cli.use import evaluating
 from tests.cli.conftest import Answer, Calr
 
 SHORT = ["--pretrained", "none", "-a", "resnet18", "--height", "32", "--width", "32", "--device", "cpu"]
@@ -103,8 +104,9 @@ class Trainer:
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer]:
     trainer = Trainer()
-    for stage in ("intra", "inter", "evaluation"):
-        monkeypatch.setattr(processes, f"run_{stage}", getattr(trainer, stage))
+    monkeypatch.setattr(processes, "run_intra", trainer.intra)
+    monkeypatch.setattr(processes, "run_inter", trainer.inter)
+    monkeypatch.setattr(evaluating, "run_evaluation", trainer.evaluation)
     yield trainer
     assert trainer.stop is None
 
