@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from calr_cli.cli.request import Machine, Request
 from calr_cli.errors import TrainingError
 
 if TYPE_CHECKING:
+    from calr_cli.method.both import Pair
     from calr_cli.runs.folder import RunFolder
     from calr_cli.types import Dataset
 
@@ -104,15 +105,28 @@ def resume_command(command: str, folder: Path, machine: Machine, *more: str) -> 
     return shlex.join(["calr", command, "--resume", str(folder), *more, *machine.words()])
 
 
-@contextmanager
-def resumable(*commands: str) -> Iterator[None]:
-    """Whatever stops the block says which commands, one after another, go on from there.
+def commands_left(pair: Pair, machine: Machine) -> list[str]:
+    """The commands that go on with runs that have no folder in common, one after another."""
+    first, labels = [], []
+    if pair.intra is not None and not pair.intra.local_labels.exists():
+        first = [resume_command("train-intra", pair.intra.path, machine)]
+    if pair.local_labels is not None and not pair.inter.local_labels.exists():  # not handed over yet
+        labels = ["--local-labels", str(pair.local_labels)]
+    return [*first, resume_command("train-inter", pair.inter.path, machine, *labels)]
 
-    A training that went wrong would go wrong again without a change.
+
+@contextmanager
+def resumable(commands: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """Whatever stops the block says which ``commands``, one after another, go on from there.
+
+    They are asked for when it stops, of the first process: the others may not see the runs. A training that
+    went wrong would go wrong again without a change.
     """
     try:
         yield
     except BaseException as error:
-        change = " --set KEY=VALUE" if isinstance(error, TrainingError) else ""
-        error.add_note(f"resume with: {commands[0]}{change}{''.join(f' && {more}' for more in commands[1:])}")
+        if is_main():
+            first, *others = commands()
+            change = " --set KEY=VALUE" if isinstance(error, TrainingError) else ""
+            error.add_note(f"resume with: {first}{change}{''.join(f' && {more}' for more in others)}")
         raise

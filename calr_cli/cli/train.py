@@ -84,14 +84,14 @@ def train(
     if pairs[0].intra is None:
         reporter.note("inter.refinement.enabled = false: nothing uses local labels, stage 1 is left out")
 
-    again = [] if folder is None else [resume_command("train", folder, machine)]
+    again = "" if folder is None else resume_command("train", folder, machine)
     first = pairs[0].inter
     if folder is not None and first.path.parent != folder:
-        result = train_seeds(training, pairs, reporter, *again)
+        result = train_seeds(training, pairs, reporter, again)
         show: Callable[[dict[str, Any]], None] = show_seeds
         steps = after_seeds([pair.inter for pair in pairs], training.dataset, machine)
     else:
-        result = train_pair(training, pairs[0], reporter, *again)
+        result = train_pair(training, pairs[0], reporter, again)
         show = show_pair
         steps = after_training(first, training.dataset, machine)
     if json:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from calr_cli.cli import options
-from calr_cli.cli.begin import Training, begin_run, new_training, resumed_training
+from calr_cli.cli.begin import begin_run, new_training, resumed_training
 from calr_cli.cli.console import print_json, print_paths, print_table, print_text, reporter_for
 from calr_cli.cli.next_steps import after_stage_1, print_next, resumable, resume_command
 from calr_cli.cli.request import Machine, Request, refuse_beside_resume, show_config
-from calr_cli.events import Reporter
 
 if TYPE_CHECKING:
-    from calr_cli.runs.folder import RunFolder
+    pass
 
 
 def train_intra(
@@ -64,23 +63,16 @@ def train_intra(
         return
     else:
         training = new_training(request, machine, output, tensorboard, reporter)
+    from calr_cli.method.both import run_stage_1
+
     run = begin_run(training, "intra", output, reporter)
-    with resumable(resume_command("train-intra", run.path, machine)):
-        summary = run_intra(training, run, reporter)
+    with resumable(lambda: [resume_command("train-intra", run.path, machine)]):
+        summary = run_stage_1(run, training.dataset, training.devices, reporter)
     if json:
         print_json(summary)
     else:
         show_intra(summary)
     print_next(quiet, after_stage_1(run, training.dataset.name, request, machine))
-
-
-def run_intra(training: Training, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
-    """Stage 1 in ``run``; its summary."""
-    from calr_cli.method import processes
-
-    reporter.stage(f"stage 1, intra-camera: {training.dataset.name} -> {run.path}")
-    summary = processes.run_intra(training.settings, training.dataset, run, training.devices, reporter)
-    return {**summary, "run": str(run.path)}
 
 
 def show_intra(summary: dict[str, Any]) -> None:
