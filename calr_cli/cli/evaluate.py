@@ -175,7 +175,7 @@ def settings_of_pretrained(source: str, request: Request) -> ResolvedSettings:
         WeightsError: A file without a network that calr recognises.
     """
     path = Path(source).expanduser()
-    if source in ("imagenet", "none") or not path.exists():  # what is not there is told with the others
+    if source in ("imagenet", "none") or not path.exists():  # a missing file is reported with wrong settings
         return request.resolve()
     from calr_cli.models.pretrained import read_weights
 

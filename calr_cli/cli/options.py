@@ -1,7 +1,7 @@
 """The flags that commands share, each written once, and what they mean as settings.
 
-Flags that are settings are read as text: the schema alone judges values, so that a wrong one is told in the
-same words wherever it was given, together with all the others.
+Flags that are settings are read as text: the schema alone judges values, so that a wrong value gets
+the same words wherever it was given, together with all other wrong ones.
 """
 
 from __future__ import annotations

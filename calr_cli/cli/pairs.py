@@ -1,4 +1,4 @@
-"""The runs of both stages that belong together: made, found again, trained one after the other."""
+"""The runs of both stages that belong together: made, opened again, trained one after the other."""
 
 from __future__ import annotations
 

@@ -165,6 +165,6 @@ def find_local_labels(
         none = f"no local labels{' with a network' * with_network} of {name} yet: running stage 1 first"
         reporter.note(f"local labels: {labels} (the newest of {name})" if labels else none)
     if labels is not None:
-        read_local_labels(labels, images)  # a wrong file is told before anything is written
+        read_local_labels(labels, images)  # a wrong file stops the run before anything is written
     check_start_model(settings, labels)
     return labels
