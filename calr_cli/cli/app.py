@@ -41,7 +41,7 @@ EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
 
 
 def guarded(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """The command, with whatever its user can mend told in lines and an exit code; the error boundary."""
+    """The command, with an exit code and lines for whatever its user can mend; the error boundary."""
 
     @wraps(command)
     def boundary(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:

@@ -36,7 +36,7 @@ def compare(
     from calr_cli.evaluation.calibration import EVEN_ODDS, in_percent
 
     reporter = reporter_for(quiet)
-    embedder = open_trained(context.params, reporter)
+    embedder = open_trained(resume, options.setting_flags(context, "evaluation"), device, reporter)
     calibration = embedder.calibration
     least = similarity_threshold(threshold, calibration, EVEN_ODDS, resume)
     tell_calibration(calibration, EVEN_ODDS, resume, reporter)

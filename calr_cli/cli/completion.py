@@ -20,10 +20,10 @@ def datasets() -> list[str]:
 
 
 def presets() -> list[str]:
-    """Presets by name."""
-    from calr_cli.config.loading import preset_names
+    """Presets by name, then recipes."""
+    from calr_cli.config.loading import preset_names, recipe_names
 
-    return list(preset_names())
+    return [*preset_names(), *recipe_names()]
 
 
 def choices_of(key: str) -> Callable[[], list[str]]:
@@ -42,5 +42,5 @@ def models() -> list[str]:
     """``model.pth``, which is looked for in the newest finished run, and the models of all runs."""
     from calr_cli.runs.find import RUNS
 
-    found = [str(path) for path in RUNS.glob("*/inter/*/model.pth")]
-    return ["model.pth", *sorted(found, reverse=True)]
+    paths = [str(path) for path in RUNS.glob("*/inter/*/model.pth")]
+    return ["model.pth", *sorted(paths, reverse=True)]

@@ -7,10 +7,11 @@ from pathlib import Path
 import typer
 
 from calr_cli.cli import options
+from calr_cli.cli.begin import refuse_existing
 from calr_cli.cli.console import print_json, print_paths, print_table, reporter_for
 from calr_cli.cli.evaluate import MEASURES
 from calr_cli.cli.next_steps import print_next, report_words
-from calr_cli.cli.start import refuse_existing
+from calr_cli.cli.request import Machine
 
 
 def demo(
@@ -29,7 +30,7 @@ def demo(
     """
     from calr_cli.config.loading import resolve_settings
 
-    flags = options.setting_flags(context.params, "inter")
+    flags = options.setting_flags(context, "inter")
     settings = resolve_settings("synthetic", None, set_ or (), flags).settings
 
     refuse_existing(output)
@@ -47,4 +48,4 @@ def demo(
         )
         print_paths(result["runs"])
     runs = [Path(result["runs"][name]) for name in ("stage 2", "baseline")]
-    print_next(quiet, report_words(context.params, *runs))
+    print_next(quiet, report_words(Machine(device=device), *runs))

@@ -47,7 +47,8 @@ def embed(
     reporter = reporter_for(quiet)
     check_output(output)
     paths = list_images(images, reporter)
-    features, failed = open_trained(context.params, reporter).embed(paths, "embedding", reporter)
+    embedder = open_trained(resume, options.setting_flags(context, "evaluation"), device, reporter)
+    features, failed = embedder.embed(paths, "embedding", reporter)
     write_features(output, features)
     count, dim = features.rows.shape
     if json:

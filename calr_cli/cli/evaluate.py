@@ -13,7 +13,7 @@ from calr_cli.cli import completion, options
 from calr_cli.cli.console import print_json, print_paths, print_table, print_text, reporter_for
 from calr_cli.cli.next_steps import after_evaluation, print_next
 from calr_cli.cli.ranks import on_main
-from calr_cli.cli.start import devices_of, resolved_settings, show_config
+from calr_cli.cli.request import Machine, Request, show_config
 from calr_cli.errors import CheckpointError, ConfigError
 from calr_cli.events import Reporter
 
@@ -72,6 +72,9 @@ def evaluate(
         calr evaluate -d veri -a resnet50 --pretrained imagenet
     """
     reporter = reporter_for(quiet)
+    machine = Machine(gpus, device, processes, root)
+    flags = options.setting_flags(context, "evaluation")
+    request = Request(dataset, config, assignments=set_ or (), flags=flags)
     if resume is None and pretrained is None:
         raise ConfigError(
             "which model? Neither --resume nor --pretrained was given",
@@ -82,9 +85,9 @@ def evaluate(
     if calibrate and resume is None:
         raise ConfigError("--calibrate is for a trained model, which keeps the result", "Give --resume FILE")
     if resume is not None:
-        file, resolved = find_trained(resume, context.params, reporter)
+        file, resolved = find_trained(resume, request, reporter)
     else:
-        file, resolved = None, settings_of_start(str(pretrained), context.params)
+        file, resolved = None, settings_of_pretrained(str(pretrained), request)
     if print_config:
         show_config(resolved, json)
         return
@@ -96,7 +99,7 @@ def evaluate(
     if calibrate and file is not None:
         on_main(lambda: require_own(file))
     settings = resolved.settings
-    devices = devices_of(context.params, reporter)
+    devices = machine.devices(reporter)
     images = load_dataset(settings.data.dataset, root, reporter)
     model = check_start(settings) if file is None else str(file)
     reporter.note(f"model: {model}")
@@ -118,10 +121,10 @@ def evaluate(
             show_calibration(result["calibration"])
             reporter.note(f"kept in {file}")
     if file is not None:
-        print_next(quiet, *after_evaluation(file, images, context.params))
+        print_next(quiet, *after_evaluation(file, images, request, machine))
 
 
-def find_trained(name: str, params: Mapping[str, Any], reporter: Reporter) -> tuple[Path, ResolvedSettings]:
+def find_trained(name: str, request: Request, reporter: Reporter) -> tuple[Path, ResolvedSettings]:
     """A model file, and settings that agree with both the file and the flags.
 
     Raises:
@@ -134,23 +137,21 @@ def find_trained(name: str, params: Mapping[str, Any], reporter: Reporter) -> tu
     from calr_cli.training.checkpoint import open_model
     from calr_cli.use.embedding import FROM_MODEL, refuse_other_network
 
-    dataset = resolve_dataset_name(params["dataset"]) if params["dataset"] is not None else None
+    dataset = None if request.dataset is None else resolve_dataset_name(request.dataset)
     path = find_model(name, dataset)
     if str(path) != name:
         reporter.note(f"{name} is not here: taking {path}")
     opened = open_model(path)
     if isinstance(opened, ForeignWeights):
-        return path, settings_of_foreign(opened, params, reporter)
+        return path, settings_of_foreign(opened, request, reporter)
     card = opened[1]
-    refuse_other_network(path, card, params)
+    asked = {name: request.flags[key][1] for name, key in FROM_MODEL.items() if key in request.flags}
+    refuse_other_network(path, card, asked)
     known = {key: (str(path), getattr(card, name)) for name, key in FROM_MODEL.items()}
-    params = {**params, "dataset": dataset or card.dataset}
-    return path, resolved_settings(params, "evaluation", known)
+    return path, replace(request, dataset=dataset or card.dataset).resolve(known)
 
 
-def settings_of_foreign(
-    weights: ForeignWeights, params: Mapping[str, Any], reporter: Reporter
-) -> ResolvedSettings:
+def settings_of_foreign(weights: ForeignWeights, request: Request, reporter: Reporter) -> ResolvedSettings:
     """Settings that agree with a file of another program, but for what the user decides; says which.
 
     Raises:
@@ -158,7 +159,7 @@ def settings_of_foreign(
     """
     from calr_cli.models.foreign import describe
 
-    resolved = with_recognised(weights.path, weights.arch, weights.pooling or "avg", params)
+    resolved = with_recognised(weights.path, weights.arch, weights.pooling or "avg", request)
     settings = resolved.settings
     described = describe(weights, settings.model.arch, settings.model.pooling)
     size = f"{settings.data.height} x {settings.data.width}"
@@ -166,7 +167,7 @@ def settings_of_foreign(
     return resolved
 
 
-def settings_of_start(source: str, params: Mapping[str, Any]) -> ResolvedSettings:
+def settings_of_pretrained(source: str, request: Request) -> ResolvedSettings:
     """Settings with the network of the weights in ``source``, where that is a file.
 
     Raises:
@@ -174,26 +175,24 @@ def settings_of_start(source: str, params: Mapping[str, Any]) -> ResolvedSetting
         WeightsError: A file without a network that calr recognises.
     """
     path = Path(source).expanduser()
-    if source in ("imagenet", "none") or not path.exists():  # what is not there is told with the others
-        return resolved_settings(params, "evaluation")
+    if source in ("imagenet", "none") or not path.exists():  # a missing file is reported with wrong settings
+        return request.resolve()
     from calr_cli.models.pretrained import read_weights
 
     weights = read_weights(path)
-    return with_recognised(path, weights.arch, weights.pooling, params)
+    return with_recognised(path, weights.arch, weights.pooling, request)
 
 
-def with_recognised(
-    path: Path, arch: str, pooling: str | None, params: Mapping[str, Any]
-) -> ResolvedSettings:
+def with_recognised(path: Path, arch: str, pooling: str | None, request: Request) -> ResolvedSettings:
     """Settings with what was recognised in a file, where it was and the user decided nothing else."""
-    resolved = resolved_settings(params, "evaluation")
+    resolved = request.resolve()
     recognised = {"model.arch": arch, "model.pooling": pooling}
     known = {
         key: (str(path), value)
         for key, value in recognised.items()
         if value is not None and resolved.origins[key].startswith(("default", "preset "))
     }
-    return resolved_settings(params, "evaluation", known)
+    return request.resolve(known)
 
 
 def show_metrics(result: Mapping[str, Any]) -> None:

@@ -59,7 +59,7 @@ def export(
         raise ConfigError(f"--output {output}: the name must end in {SUFFIX}")
     if output.is_dir():
         raise ConfigError(f"--output {output} is a folder", "Give the name of a file")
-    embedder = open_trained({**context.params, "device": "cpu"}, reporter)
+    embedder = open_trained(resume, options.setting_flags(context, "evaluation"), "cpu", reporter)
     result = export_onnx(embedder, images or [], output, reporter)
     if json:
         print_json(result)

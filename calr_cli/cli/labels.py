@@ -11,7 +11,7 @@ import typer
 from calr_cli.cli import completion, options
 from calr_cli.cli.console import print_json, print_paths, print_table, reporter_for
 from calr_cli.cli.next_steps import print_next
-from calr_cli.cli.start import no_dataset
+from calr_cli.cli.request import no_dataset
 from calr_cli.errors import ConfigError
 
 FORMS = "local_labels.csv, or a folder of cam<k>/pseudo_label.npy"

@@ -1,7 +1,7 @@
 """The flags that commands share, each written once, and what they mean as settings.
 
-Flags that are settings are read as text: the schema alone judges values, so that a wrong one is told in the
-same words wherever it was given, together with all the others.
+Flags that are settings are read as text: the schema alone judges values, so that a wrong value gets
+the same words wherever it was given, together with all other wrong ones.
 """
 
 from __future__ import annotations
@@ -35,17 +35,21 @@ SETTING_FLAGS: dict[str, tuple[str, str]] = {
 """Parameter of a command -> setting (``{stage}``: the command's own section) and the flag's text."""
 
 
-def setting_flags(params: Mapping[str, Any], stage: str) -> dict[str, tuple[str, Any]]:
-    """The flags among ``params`` as `resolve_settings` takes them.
+SettingFlags = Mapping[str, tuple[str, str | bool]]
+"""Dotted key -> (flag, value) of the settings that a command was given by flags of their own."""
+
+
+def setting_flags(context: typer.Context, stage: str) -> SettingFlags:
+    """The settings among the flags that a command was given.
 
     Args:
-        params: Parameters of the command, ``typer.Context.params``.
+        context: Of the command.
         stage: Section that the stage's own flags belong to: ``intra``, ``inter`` or ``evaluation``.
     """
     return {
-        key.format(stage=stage): (flag, params[name])
+        key.format(stage=stage): (flag, context.params[name])
         for name, (key, flag) in SETTING_FLAGS.items()
-        if params.get(name) is not None
+        if context.params.get(name) is not None
     }
 
 

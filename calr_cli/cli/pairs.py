@@ -1,42 +1,30 @@
-"""The runs of both stages that belong together: made, found again, trained one after the other."""
+"""The runs of both stages that belong together: made, opened again, trained one after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calr_cli.cli.ranks import on_main
-from calr_cli.cli.start import Start, resumable
-from calr_cli.cli.train_inter import run_inter, run_intra_first
-from calr_cli.cli.train_intra import run_intra
+from calr_cli.cli.begin import Training
+from calr_cli.cli.next_steps import commands_left, resumable
 from calr_cli.errors import CheckpointError
 from calr_cli.events import Reporter, SilentReporter
 
 if TYPE_CHECKING:
     import torch
 
-    from calr_cli.runs.folder import RunFolder
+    from calr_cli.method.both import Pair
     from calr_cli.runs.resume import Continuation
 
 STAGES = ("intra", "inter")
 
 
-@dataclass(frozen=True)
-class Pair:
-    """The runs of both stages with one seed; ``intra`` is None where nothing uses local labels."""
-
-    seed: int
-    intra: RunFolder | None
-    inter: RunFolder
-
-
-def begin_pairs(start: Start, seeds: int | None, folder: Path | None) -> list[Pair]:
+def begin_pairs(training: Training, seeds: int | None, folder: Path | None) -> list[Pair]:
     """New runs, with all their folders, so that what was left to do is seen there later.
 
     Args:
-        start: What they begin with.
+        training: What they begin with.
         seeds: Number of pairs, each in a folder of its own; None: one, in ``folder`` itself.
         folder: Where; None: where single runs are.
 
@@ -44,19 +32,20 @@ def begin_pairs(start: Start, seeds: int | None, folder: Path | None) -> list[Pa
         CheckpointError: A folder exists already or cannot be made.
         ConfigError: Stage 2 is to start from a network that stage 1 does not give.
     """
+    from calr_cli.method.both import Pair
     from calr_cli.method.build import check_start_model
     from calr_cli.runs.find import create_run
 
-    check_start_model(start.settings, None)
-    stages = STAGES if start.settings.inter.uses_stage_1 else STAGES[1:]
+    check_start_model(training.settings, None)
+    stages = STAGES if training.settings.inter.uses_stage_1 else STAGES[1:]
     pairs = []
-    for seed in range(start.settings.seed, start.settings.seed + (seeds or 1)):
-        settings = start.settings.model_copy(update={"seed": seed})
+    for seed in range(training.settings.seed, training.settings.seed + (seeds or 1)):
+        settings = training.settings.model_copy(update={"seed": seed})
         place = folder / f"seed{seed}" if folder is not None and seeds is not None else folder
         runs = {
-            stage: create_run(settings, stage, start.devices, place and place / stage) for stage in stages
+            stage: create_run(settings, stage, training.devices, place and place / stage) for stage in stages
         }
-        pairs.append(Pair(seed, runs.get("intra"), runs["inter"]))
+        pairs.append(Pair(runs["inter"], runs.get("intra")))
     return pairs
 
 
@@ -93,60 +82,28 @@ def continue_pairs(
     plans: Sequence[Mapping[str, Continuation]], devices: Sequence[torch.device], reporter: Reporter
 ) -> list[Pair]:
     """The pairs that go on, with that written down in each run that is not finished."""
+    from calr_cli.method.both import Pair
     from calr_cli.runs.resume import begin_continuation
 
-    told = reporter
     for plan in (plan for stages in plans for plan in stages.values() if not plan.finished):
-        begin_continuation(plan, devices, told)
-        told = SilentReporter()  # what changed for one of them changed for all
-    return [
-        Pair(
-            stages["inter"].settings.seed,
-            stages["intra"].run if "intra" in stages else None,
-            stages["inter"].run,
-        )
-        for stages in plans
-    ]
+        begin_continuation(plan, devices, reporter)
+        reporter = SilentReporter()  # what changed for one of them changed for all
+    return [Pair(stages["inter"].run, stages["intra"].run if "intra" in stages else None) for stages in plans]
 
 
-def train_pair(
-    start: Start, pair: Pair, params: Mapping[str, Any], reporter: Reporter, *resume: str
-) -> dict[str, Any]:
+def train_pair(training: Training, pair: Pair, reporter: Reporter, again: str = "") -> dict[str, Any]:
     """Both stages, but for what is finished; the summaries of those that ran.
 
     Args:
-        start: Dataset and devices.
-        pair: Where; each run knows its settings.
-        params: Parameters of the command.
-        reporter: Told what happens.
-        resume: The command that continues both; without it, commands for the single runs.
+        training: Dataset and devices.
+        pair: The runs, with their settings.
+        reporter: Hears the progress.
+        again: The command that goes on with them; "": commands for the single runs.
 
     Raises:
         CalrError: Training cannot go on.
     """
-    summary: dict[str, Any] = {}
-    intra, inter = pair.intra, pair.inter
-    if intra is not None and is_left(intra.local_labels, reporter):
-        told = with_settings_of(intra, start)
-        if resume:
-            with resumable(*resume):
-                summary["intra"] = run_intra(told, intra, reporter)
-        else:
-            summary["intra"] = run_intra_first(told, intra, inter, params, reporter)
-    if is_left(inter.model, reporter):
-        labels = None if intra is None else intra.local_labels
-        summary["inter"] = run_inter(with_settings_of(inter, start), inter, labels, params, reporter, *resume)
-    return summary
+    from calr_cli.method.both import train_both
 
-
-def is_left(result: Path, reporter: Reporter) -> bool:
-    """Whether a run still has to be made; its result is there if not."""
-    finished = on_main(result.exists)
-    if finished:
-        reporter.note(f"finished before: {result}")
-    return not finished
-
-
-def with_settings_of(run: RunFolder, start: Start) -> Start:
-    """The start with what ``run`` was told."""
-    return replace(start, settings=on_main(lambda: run.settings))
+    with resumable(lambda: [again] if again else commands_left(pair, training.machine)):
+        return train_both(pair, training.dataset, training.devices, reporter)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,7 +18,6 @@ OWN = "Your own images"
 
 
 def prepare_data(
-    context: typer.Context,
     root: Annotated[
         Path | None,
         typer.Option(
@@ -97,7 +95,17 @@ def prepare_data(
         calr prepare-data --images photos/ --name shop --pattern 'cam(?P<camid>\d+)'
     """
     reporter = RichReporter(quiet)
-    check_combination(context.params)
+    check_combination(
+        root=root,
+        archive=archive,
+        download=download,
+        images=images,
+        csv=csv,
+        pattern=pattern,
+        name=name,
+        split=split,
+        seed=seed,
+    )
     share = None if split is None else parsed_share(split)
     draw = 1 if seed is None else parsed_seed(seed)
     from calr_cli.prepare.own_images import prepare_own_images, prepare_own_table
@@ -128,17 +136,13 @@ def prepare_data(
     print_next(quiet, ["train", "-d", cards[0].name])
 
 
-def check_combination(params: Mapping[str, Any]) -> None:
+def check_combination(**flags: object) -> None:
     """Refuse flags that contradict each other or need one that is missing.
 
     Raises:
         ConfigError: One line per problem.
     """
-    given = {
-        flag
-        for flag in ("root", "archive", "download", "images", "csv", "pattern", "name", "split", "seed")
-        if params[flag] not in (None, False, (), [])
-    }
+    given = {flag for flag, value in flags.items() if value not in (None, False, (), [])}
     sources = [f"--{flag}" for flag in ("root", "images", "csv") if flag in given]
     problems = []
     if len(sources) > 1:

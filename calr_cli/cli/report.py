@@ -9,12 +9,11 @@ import typer
 
 from calr_cli.cli import completion, options
 from calr_cli.cli.console import print_json, print_paths, reporter_for
-from calr_cli.cli.start import devices_of
+from calr_cli.cli.request import Machine
 from calr_cli.errors import ConfigError
 
 
 def report(
-    context: typer.Context,
     runs: Annotated[
         list[Path],
         typer.Argument(
@@ -52,7 +51,7 @@ def report(
     target = output or (records[0].folder.path if len(records) == 1 else Path()) / "report.html"
     if target.is_dir():
         raise ConfigError(f"{target} is a folder", "Give --output the name of a file")
-    where = devices_of({**context.params, "processes": None}, reporter)[0]
+    where = Machine(gpus, device, root=root).devices(reporter)[0]
     result = write_report(records, target, where, root, reporter)
     if json:
         print_json(result)

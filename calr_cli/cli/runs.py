@@ -39,18 +39,18 @@ def runs(
     for folder in folders or ():
         if not folder.is_dir():
             raise CheckpointError(f"no folder {folder}", "Give a folder with runs in it")
-    found = []
+    summaries = []
     for path in find_runs(folders or [RUNS]):
         try:
-            found.append(summarise(path))
+            summaries.append(summarise(path))
         except CalrError as error:
             reporter.warning(f"{error.problems[0]}: left out")
-    found.sort(key=lambda run: (run.written, str(run.run)))
+    summaries.sort(key=lambda run: (run.written, str(run.run)))
     if json:
-        print_json({"runs": [asdict(run) for run in found]})
-    elif found:
-        show_runs(found)
-        if open_runs := [run for run in found if not run.finished]:
+        print_json({"runs": [asdict(run) for run in summaries]})
+    elif summaries:
+        show_runs(summaries)
+        if open_runs := [run for run in summaries if not run.finished]:
             typer.echo(f"not finished; if it is not at work: {open_runs[-1].resume}", err=True)
     else:
         where = ", ".join(map(str, folders or [RUNS]))

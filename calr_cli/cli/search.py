@@ -60,7 +60,7 @@ def search(
     from calr_cli.use.image_lists import list_images
 
     reporter = reporter_for(quiet)
-    embedder = open_trained(context.params, reporter)
+    embedder = open_trained(resume, options.setting_flags(context, "evaluation"), device, reporter)
     similarity_threshold(threshold, embedder.calibration, 0.5, resume)  # a wrong one is told before the work
     paths = list_images(images, reporter)
     searched = searching.open_gallery(embedder, gallery, reporter)

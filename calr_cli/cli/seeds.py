@@ -5,27 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from calr_cli.cli.begin import Training
 from calr_cli.cli.console import print_paths, print_table
 from calr_cli.cli.evaluate import MEASURES
-from calr_cli.cli.pairs import Pair, train_pair, with_settings_of
+from calr_cli.cli.next_steps import is_tested, resumable
+from calr_cli.cli.pairs import train_pair
 from calr_cli.cli.ranks import on_main
-from calr_cli.cli.start import Start, resumable
 from calr_cli.events import Reporter
 
+if TYPE_CHECKING:
+    from calr_cli.config.schema import Settings
+    from calr_cli.method.both import Pair
+    from calr_cli.runs.folder import RunFolder
 
-def train_seeds(
-    start: Start, pairs: Sequence[Pair], params: Mapping[str, Any], reporter: Reporter, resume: str
-) -> dict[str, Any]:
+
+def train_seeds(training: Training, pairs: Sequence[Pair], reporter: Reporter, again: str) -> dict[str, Any]:
     """Train and evaluate every pair, but for what is finished.
 
     Args:
-        start: Dataset and devices.
+        training: Dataset and devices.
         pairs: One for each seed.
-        params: Parameters of the command.
-        reporter: Told what happens.
-        resume: The command that goes on, should this stop.
+        reporter: Hears the progress.
+        again: The command that goes on, should this stop.
 
     Returns:
         ``seeds``: figures and run of each; ``mean`` and ``std`` of the figures, in percent. The figures
@@ -34,33 +37,41 @@ def train_seeds(
     Raises:
         CalrError: Training or evaluation cannot go on.
     """
-    dataset = start.dataset
-    tested = dataset.query.has_identities and dataset.gallery.has_identities
+    dataset = training.dataset
+    tested = is_tested(dataset)
     if not tested:
         reporter.note(f"{dataset.name} has no test images with identities: there are no figures to compare")
-    rows: list[dict[str, Any]] = []
-    for pair in pairs:
-        reporter.stage(f"seed {pair.seed}")
-        train_pair(start, pair, params, reporter, resume)
-        row: dict[str, Any] = {"seed": pair.seed, "model": str(pair.inter.model)}
-        if tested:
-            with resumable(resume):
-                row |= evaluate_once(start, pair, reporter)
-        rows.append(row)
+    rows = [train_seed(training, pair, tested, reporter, again) for pair in pairs]
     result: dict[str, Any] = {"dataset": dataset.name, "seeds": rows}
     return {**result, **mean_and_spread(rows)} if tested else result
 
 
-def evaluate_once(start: Start, pair: Pair, reporter: Reporter) -> dict[str, float]:
-    """The figures of a finished pair, measured now or before."""
+def train_seed(
+    training: Training, pair: Pair, tested: bool, reporter: Reporter, again: str
+) -> dict[str, Any]:
+    """Train a pair and, if ``tested``, evaluate it; its seed, model and figures."""
+    run = pair.inter
+    settings = on_main(lambda: run.settings)
+    reporter.stage(f"seed {settings.seed}")
+    train_pair(training, pair, reporter, again)
+    row = {"seed": settings.seed, "model": str(run.model)}
+    if not tested:
+        return row
+    with resumable(lambda: [again]):
+        return {**row, **evaluate_once(training, settings, run, reporter)}
+
+
+def evaluate_once(
+    training: Training, settings: Settings, run: RunFolder, reporter: Reporter
+) -> dict[str, float]:
+    """The figures of a finished run of stage 2, measured now or before."""
     from calr_cli.use.evaluating import run_evaluation
 
-    run = pair.inter
+    dataset, devices = training.dataset, training.devices
     if on_main(run.evaluation.exists):
         result = on_main(lambda: json.loads(run.evaluation.read_text(encoding="utf-8")))
     else:
-        told = with_settings_of(run, start).settings
-        result = run_evaluation(told, run.model, start.dataset, False, start.devices, run.logs, reporter)
+        result = run_evaluation(settings, run.model, dataset, False, devices, run.logs, reporter)
         on_main(lambda: run.write_evaluation(result))
     return {measure: result[measure] for measure in MEASURES}
 

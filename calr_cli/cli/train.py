@@ -10,20 +10,13 @@ from typing import Any
 import typer
 
 from calr_cli.cli import options
+from calr_cli.cli.begin import Training, checked, follow, new_training
 from calr_cli.cli.console import print_json, print_text, reporter_for
-from calr_cli.cli.next_steps import after_seeds, after_training, print_next
+from calr_cli.cli.next_steps import after_seeds, after_training, print_next, resume_command
 from calr_cli.cli.pairs import begin_pairs, continue_pairs, plan_pairs, train_pair
 from calr_cli.cli.ranks import on_main
+from calr_cli.cli.request import Machine, Request, refuse_beside_resume, show_config
 from calr_cli.cli.seeds import show_seeds, train_seeds
-from calr_cli.cli.start import (
-    Start,
-    checked,
-    devices_of,
-    follow,
-    refuse_beside_resume,
-    resume_command,
-    start_training,
-)
 from calr_cli.cli.train_inter import show_inter
 from calr_cli.cli.train_intra import show_intra
 from calr_cli.errors import ConfigError
@@ -68,34 +61,39 @@ def train(
     if seeds is not None and seeds < 1:
         raise ConfigError(f"--seeds {seeds} must be from 1")
     reporter = reporter_for(quiet)
-    if resume is None:
-        start = start_training(context.params, "inter", reporter)
-        if start is None:
-            return
-        folder = on_main(partial(folder_of, start, seeds, output))
-        pairs = on_main(partial(begin_pairs, start, seeds, folder))
-    else:
-        refuse_beside_resume(context.params, "inter")
-        devices, folder = devices_of(context.params, reporter), resume
-        plans = on_main(partial(plan_pairs, resume, set_ or ()))
-        start = checked(plans[0]["inter"].settings, None, devices, context.params, reporter)
+    machine = Machine(gpus, device, processes, root)
+    flags = options.setting_flags(context, "inter")
+    request = Request(dataset, config, recipe, set_ or (), flags)
+    folder = resume
+    if resume is not None:
+        refuse_beside_resume(request, print_config, output, seeds)
+        devices = machine.devices(reporter)
+        plans = on_main(partial(plan_pairs, resume, request.assignments))
+        training = checked(plans[0]["inter"].settings, machine, devices, tensorboard, reporter)
         pairs = on_main(partial(continue_pairs, plans, devices, reporter))
+    elif print_config:
+        show_config(request.resolve(), json)
+        return
+    else:
+        training = new_training(request, machine, output, tensorboard, reporter)
+        folder = on_main(partial(folder_of, training, seeds, output))
+        pairs = on_main(partial(begin_pairs, training, seeds, folder))
     for pair in pairs:
         for run in filter(None, (pair.intra, pair.inter)):
-            follow(start, run)
+            follow(training, run)
     if pairs[0].intra is None:
         reporter.note("inter.refinement.enabled = false: nothing uses local labels, stage 1 is left out")
 
-    again = [] if folder is None else [resume_command("train", folder, context.params)]
+    again = "" if folder is None else resume_command("train", folder, machine)
     first = pairs[0].inter
     if folder is not None and first.path.parent != folder:
-        result = train_seeds(start, pairs, context.params, reporter, *again)
+        result = train_seeds(training, pairs, reporter, again)
         show: Callable[[dict[str, Any]], None] = show_seeds
-        steps = after_seeds([pair.inter for pair in pairs], start.dataset, context.params)
+        steps = after_seeds([pair.inter for pair in pairs], training.dataset, machine)
     else:
-        result = train_pair(start, pairs[0], context.params, reporter, *again)
+        result = train_pair(training, pairs[0], reporter, again)
         show = show_pair
-        steps = after_training(first, start.dataset, context.params)
+        steps = after_training(first, training.dataset, machine)
     if json:
         print_json(result)
     else:
@@ -103,12 +101,12 @@ def train(
     print_next(quiet, *steps)
 
 
-def folder_of(start: Start, seeds: int | None, output: Path | None) -> Path | None:
+def folder_of(training: Training, seeds: int | None, output: Path | None) -> Path | None:
     """The folder that holds all runs; None for a single pair that has no name."""
     from calr_cli.runs.find import RUNS, free_name
 
     if output is None and seeds is not None:
-        return free_name(RUNS / start.settings.data.dataset / "seeds")
+        return free_name(RUNS / training.settings.data.dataset / "seeds")
     return output
 
 

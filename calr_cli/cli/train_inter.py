@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from calr_cli.cli import options
+from calr_cli.cli.begin import begin_run, new_training, resumed_training
 from calr_cli.cli.console import print_json, print_paths, print_table, reporter_for
 from calr_cli.cli.next_steps import after_training, print_next
+from calr_cli.cli.pairs import train_pair
 from calr_cli.cli.ranks import on_main
-from calr_cli.cli.start import Start, begin_run, resumable, resume_command, start_training
-from calr_cli.cli.train_intra import run_intra
-from calr_cli.errors import ConfigError
-from calr_cli.events import Reporter
-from calr_cli.files import atomic_write
-
-if TYPE_CHECKING:
-    from calr_cli.runs.folder import RunFolder
-    from calr_cli.types import IntArray
+from calr_cli.cli.request import Machine, Request, refuse_beside_resume, show_config
 
 
 def train_inter(
@@ -65,116 +56,32 @@ def train_inter(
         calr train-inter --resume runs/veri/inter/20260131-120000
     """
     reporter = reporter_for(quiet)
-    start = start_training(context.params, "inter", reporter)
-    if start is None:
+    machine = Machine(gpus, device, processes, root)
+    flags = options.setting_flags(context, "inter")
+    request = Request(dataset, config, recipe, set_ or (), flags)
+    if resume is not None:
+        refuse_beside_resume(request, print_config, output)
+        training = resumed_training(resume, "inter", request.assignments, machine, tensorboard, reporter)
+    elif print_config:
+        show_config(request.resolve(), json)
         return
-    file = on_main(lambda: find_local_labels(start, local_labels, reporter))
-    run = begin_run(start, "inter", output, reporter)
-    summary: dict[str, Any] = {}
-    if file is None and start.settings.inter.uses_stage_1:
-        intra_run = begin_run(replace(start, continuation=None), "intra", None, reporter)
-        summary["intra"] = run_intra_first(start, intra_run, run, context.params, reporter)
-        file = intra_run.local_labels
-    summary |= run_inter(start, run, file, context.params, reporter)
+    else:
+        training = new_training(request, machine, output, tensorboard, reporter)
+    from calr_cli.method.both import Pair, find_local_labels
+
+    settings, images = training.settings, training.dataset.train
+    begun = None if training.continuation is None else training.continuation.run
+    labels = on_main(lambda: find_local_labels(settings, images, begun, local_labels, reporter))
+    run, intra = begin_run(training, "inter", output, reporter), None
+    if labels is None and settings.inter.uses_stage_1:
+        intra = begin_run(replace(training, continuation=None), "intra", None, reporter)
+    summaries = train_pair(training, Pair(run, intra, labels), reporter)
+    summary = summaries.pop("inter")
     if json:
-        print_json(summary)
+        print_json({**summaries, **summary})
     else:
         show_inter(summary)
-    print_next(quiet, *after_training(run, start.dataset, context.params))
-
-
-def find_local_labels(start: Start, given: Path | None, reporter: Reporter) -> Path | None:
-    """The local labels that stage 2 uses: the run's own, ``given``, or the newest; None if there are none.
-
-    Raises:
-        ConfigError: ``given``, and the run has its own already or refines nothing.
-        DataError: A file that is not of this dataset.
-        CalrError: No network of stage 1 to start from, see `check_start_model`.
-    """
-    from calr_cli.data.local_labels import read_local_labels
-    from calr_cli.method.build import check_start_model
-    from calr_cli.runs.find import newest_local_labels
-
-    if not start.settings.inter.uses_stage_1:
-        if given is not None:
-            raise ConfigError(
-                "--local-labels is of no use with inter.refinement.enabled = false", "Leave one of them out"
-            )
-        return None
-    run = None if start.continuation is None else start.continuation.run
-    name, with_model = start.settings.data.dataset, start.settings.inter.start == "intra"
-    if run is not None and run.local_labels.exists():
-        if given is not None:
-            raise ConfigError(
-                f"{run.path} was begun with local labels of its own, {run.local_labels}",
-                "Leave --local-labels out",
-            )
-        found: Path | None = run.local_labels
-    elif given is not None:
-        found = given
-    elif found := newest_local_labels(name, with_model):
-        reporter.note(f"local labels: {found} (the newest of {name})")
-    else:
-        reporter.note(f"no local labels{' with a network' * with_model} of {name} yet: running stage 1 first")
-    if found is not None:
-        read_local_labels(found, start.dataset.train)  # a wrong file is told before anything is written
-    if found is None or found != (run and run.local_labels):
-        check_start_model(start.settings, found)
-    return found
-
-
-def run_intra_first(
-    start: Start, intra_run: RunFolder, inter_run: RunFolder, params: Mapping[str, Any], reporter: Reporter
-) -> dict[str, Any]:
-    """Stage 1 on the way to ``inter_run``, which waits with its settings written; the summary of stage 1."""
-    first = resume_command("train-intra", intra_run.path, params)
-    then = resume_command(
-        "train-inter", inter_run.path, params, "--local-labels", str(intra_run.local_labels)
-    )
-    with resumable(first, then):
-        return run_intra(start, intra_run, reporter)
-
-
-def run_inter(
-    start: Start,
-    run: RunFolder,
-    local_labels: Path | None,
-    params: Mapping[str, Any],
-    reporter: Reporter,
-    *instead: str,
-) -> dict[str, Any]:
-    """Stage 2 in ``run``, which keeps a copy of the local labels; its summary.
-
-    What resumes it, should it stop, is `train-inter`, or the commands ``instead``.
-    """
-    from calr_cli.method import processes
-
-    kept = ["--local-labels", str(local_labels)] if local_labels and local_labels != run.local_labels else []
-    with resumable(*(instead or [resume_command("train-inter", run.path, params, *kept)])):
-        labels = on_main(lambda: keep_local_labels(start, run, local_labels))
-    reporter.stage(f"stage 2, inter-camera: {start.settings.data.dataset} -> {run.path}")
-    with resumable(*(instead or [resume_command("train-inter", run.path, params)])):
-        summary = processes.run_inter(start.settings, start.dataset, labels, run, start.devices, reporter)
-    return {**summary, "run": str(run.path)}
-
-
-def keep_local_labels(start: Start, run: RunFolder, file: Path | None) -> IntArray | None:
-    """The local labels in ``file``, of which ``run`` then has a copy; None without a file.
-
-    Where stage 2 starts from stage 1's network, the run has a copy of that, too.
-    """
-    from calr_cli.data.local_labels import read_local_labels, write_local_labels
-    from calr_cli.runs.folder import RunFolder
-
-    if file is None:
-        return None
-    labels = read_local_labels(file, start.dataset.train)
-    if file != run.local_labels:
-        if start.settings.inter.start == "intra":
-            with atomic_write(run.start) as temporary:
-                shutil.copyfile(RunFolder(file.parent).model, temporary)
-        write_local_labels(run.local_labels, start.dataset.train, labels)
-    return labels
+    print_next(quiet, *after_training(run, training.dataset, machine))
 
 
 def show_inter(summary: dict[str, Any]) -> None:

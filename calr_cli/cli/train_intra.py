@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from calr_cli.cli import options
+from calr_cli.cli.begin import begin_run, new_training, resumed_training
 from calr_cli.cli.console import print_json, print_paths, print_table, print_text, reporter_for
-from calr_cli.cli.next_steps import after_stage_1, print_next
-from calr_cli.cli.start import Start, begin_run, resumable, resume_command, start_training
-from calr_cli.events import Reporter
+from calr_cli.cli.next_steps import after_stage_1, print_next, resumable, resume_command
+from calr_cli.cli.request import Machine, Request, refuse_beside_resume, show_config
 
 if TYPE_CHECKING:
-    from calr_cli.runs.folder import RunFolder
+    pass
 
 
 def train_intra(
@@ -52,26 +52,27 @@ def train_intra(
         calr train-intra -d shop -a mobilenet_v2 --epochs 10 --device cpu
     """
     reporter = reporter_for(quiet)
-    start = start_training(context.params, "intra", reporter)
-    if start is None:
+    machine = Machine(gpus, device, processes, root)
+    flags = options.setting_flags(context, "intra")
+    request = Request(dataset, config, recipe, set_ or (), flags)
+    if resume is not None:
+        refuse_beside_resume(request, print_config, output)
+        training = resumed_training(resume, "intra", request.assignments, machine, tensorboard, reporter)
+    elif print_config:
+        show_config(request.resolve(), json)
         return
-    run = begin_run(start, "intra", output, reporter)
-    with resumable(resume_command("train-intra", run.path, context.params)):
-        summary = run_intra(start, run, reporter)
+    else:
+        training = new_training(request, machine, output, tensorboard, reporter)
+    from calr_cli.method.both import run_stage_1
+
+    run = begin_run(training, "intra", output, reporter)
+    with resumable(lambda: [resume_command("train-intra", run.path, machine)]):
+        summary = run_stage_1(run, training.dataset, training.devices, reporter)
     if json:
         print_json(summary)
     else:
         show_intra(summary)
-    print_next(quiet, after_stage_1(run, start.settings.data.dataset, context.params))
-
-
-def run_intra(start: Start, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
-    """Stage 1 in ``run``; its summary."""
-    from calr_cli.method import processes
-
-    reporter.stage(f"stage 1, intra-camera: {start.settings.data.dataset} -> {run.path}")
-    summary = processes.run_intra(start.settings, start.dataset, run, start.devices, reporter)
-    return {**summary, "run": str(run.path)}
+    print_next(quiet, after_stage_1(run, training.dataset.name, request, machine))
 
 
 def show_intra(summary: dict[str, Any]) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from calr_cli.cli import completion
-from calr_cli.cli.options import setting_flags
+from calr_cli.cli.options import SettingFlags
 from calr_cli.errors import ConfigError
 from calr_cli.events import Reporter
 
@@ -38,7 +37,7 @@ Threshold = Annotated[
 ]
 
 
-def open_trained(params: Mapping[str, Any], reporter: Reporter) -> Embedder:
+def open_trained(resume: str, flags: SettingFlags, device: str | None, reporter: Reporter) -> Embedder:
     """The model that a command's flags name, on its device.
 
     Raises:
@@ -50,11 +49,10 @@ def open_trained(params: Mapping[str, Any], reporter: Reporter) -> Embedder:
     from calr_cli.runs.find import find_model
     from calr_cli.use.embedding import open_embedder
 
-    path = find_model(params["resume"], None)
+    path = find_model(resume, None)
     reporter.note(f"model: {path}")
-    given = {key: Given(value, flag) for key, (flag, value) in setting_flags(params, "evaluation").items()}
-    device = choose_devices(None, params["device"], None, reporter)[0]
-    return open_embedder(path, device, given, reporter)
+    given = {key: Given(value, flag) for key, (flag, value) in flags.items()}
+    return open_embedder(path, choose_devices(None, device, None, reporter)[0], given, reporter)
 
 
 def similarity_threshold(

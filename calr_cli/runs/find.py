@@ -1,4 +1,4 @@
-"""Run folders: made, opened, and found again."""
+"""Run folders: made, opened, and looked up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def create_run(
     """Make the folder of a new run, with its settings and environment in it.
 
     Args:
-        settings: What the run is told.
+        settings: Of the run.
         stage: ``intra`` or ``inter``.
         devices: Where it will work, for the record.
         output: The folder itself; None names it by date and time under ``runs``.
@@ -76,8 +76,8 @@ def newest_local_labels(dataset: str, with_model: bool = False) -> Path | None:
         dataset: Its name.
         with_model: Whether the run has to have a network for all cameras, too.
     """
-    found = RUNS.glob(f"{dataset}/intra/*/local_labels.csv")
-    return _newest(file for file in found if not with_model or RunFolder(file.parent).model.exists())
+    files = RUNS.glob(f"{dataset}/intra/*/local_labels.csv")
+    return _newest(file for file in files if not with_model or RunFolder(file.parent).model.exists())
 
 
 def find_model(name: str, dataset: str | None) -> Path:
@@ -93,8 +93,8 @@ def find_model(name: str, dataset: str | None) -> Path:
         finished = [
             run / name for run in (p.parent for p in RUNS.glob(f"{dataset or '*'}/inter/*/model.pth"))
         ]
-        if found := _newest(file for file in finished if file.exists()):
-            return found
+        if newest := _newest(file for file in finished if file.exists()):
+            return newest
         where = f"{RUNS}/{dataset or '*'}/inter/*"
         raise CheckpointError(
             f"no file {name} here, nor in a finished run under {where}", "Train first, or give a path"

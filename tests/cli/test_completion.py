@@ -51,6 +51,7 @@ def test_bash(folder: Path) -> None:
         "calr embed --arch resnet1": ["resnet18", "resnet101", "resnet152"],
         "calr train-inter --pooling ": ["gem", "avg"],
         "calr presets show v": ["veri"],
+        "calr presets show p": ["plus"],
         "calr report ": [str(run.path)],
         "calr train-inter --resume ": [str(run.path)],
         "calr evaluate --resume ": ["model.pth", str(run.model)],
@@ -70,7 +71,7 @@ def test_other_shells(shell: str) -> None:
     command = [sys.executable, "-m", "calr_cli"]
     done = subprocess.run(command, env=os.environ | told | action, capture_output=True, text=True, check=True)
     assert "show" in done.stdout
-    assert "Show what a preset sets." in done.stdout
+    assert "Show what a preset or a recipe sets." in done.stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -37,3 +37,13 @@ def test_demo_compares_three_models_measured_in_the_run(calr: Calr, folder: Path
     assert again.errors == [
         "error: out exists already. Choose another --output, or continue an interrupted run with --resume"
     ]
+
+
+def test_a_stage_1_that_gives_no_network_is_not_begun(calr: Calr, folder: Path) -> None:
+    answer = calr("demo", "--output", "out", "--set", "inter.start=intra")
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    assert answer.errors == [
+        "error: inter.start = intra: with intra.network = per-camera stage 1 gives no network to start from. "
+        "Give --set intra.network=shared (or --recipe plus), or --set inter.start=pretrained"
+    ]
+    assert list(folder.iterdir()) == []

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from calr_cli.cli.next_steps import after_stage_1
+from calr_cli.cli.request import Machine, Request
 from calr_cli.config.schema import Settings
 from calr_cli.models.encoder import Encoder
 from calr_cli.runs.find import create_run
@@ -61,20 +62,32 @@ def test_stage_2_of_a_run_with_the_usual_settings_needs_only_the_dataset(folder:
     run = RunFolder(Path("runs/veri/intra/20260131-120000"))
     run.path.mkdir(parents=True)
     run.local_labels.touch()
-    params = {"set_": [], "config": None, "resume": None, "gpus": "0,1", "epochs": None}
-    assert after_stage_1(run, "veri", params) == ["train-inter", "-d", "veri", "--gpus", "0,1"]
+    usual, here = Request("veri"), Machine()
+    on_two = ["train-inter", "-d", "veri", "--gpus", "0,1"]
+    assert after_stage_1(run, "veri", usual, Machine(gpus="0,1")) == on_two
     run.model.touch()  # the network of a recipe
-    params |= {"gpus": None, "recipe": "plus"}
-    assert after_stage_1(run, "veri", params) == ["train-inter", "-d", "veri", "--recipe", "plus"]
-    params |= {"recipe": None}
+    plus = ["train-inter", "-d", "veri", "--recipe", "plus"]
+    assert after_stage_1(run, "veri", Request("VeRi776", recipe="plus"), here) == plus
     elsewhere = RunFolder(Path("my run"))
     labels = ["--local-labels", "my run/local_labels.csv"]
-    assert after_stage_1(elsewhere, "veri", params) == [
-        "train-inter",
-        "-d",
-        "veri",
-        *labels,
-    ]
+    assert after_stage_1(elsewhere, "veri", usual, here) == ["train-inter", "-d", "veri", *labels]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Request("veri", flags={"intra.epochs": ("--epochs", "3")}),
+        Request("veri", assignments=["intra.epochs=3"]),
+        Request("veri", config=Path("own.yaml")),
+        Request(),  # `--resume`
+    ],
+)
+def test_stage_2_of_a_run_with_settings_of_its_own_takes_them_over(folder: Path, asked: Request) -> None:
+    run = RunFolder(Path("runs/veri/intra/20260131-120000"))
+    run.path.mkdir(parents=True)
+    run.local_labels.touch()
+    words = ["train-inter", "--config", str(run.config), "--device", "cpu"]
+    assert after_stage_1(run, "veri", asked, Machine(device="cpu")) == words
 
 
 def test_a_model_in_a_run(calr: Calr, veri: str, folder: Path) -> None:

@@ -12,6 +12,7 @@ from calr_cli.method import processes
 from calr_cli.runs.find import newest_local_labels
 from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import load_model, save_model
+from calr_cli.use import evaluating
 from tests.cli.conftest import Calr
 from tests.cli.test_train import SHORT, Trainer
 
@@ -22,8 +23,9 @@ START_ONLY = ["--set", "inter.start=intra", *SHORT]
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
     trainer = Trainer()
-    for stage in ("intra", "inter", "evaluation"):
-        monkeypatch.setattr(processes, f"run_{stage}", getattr(trainer, stage))
+    monkeypatch.setattr(processes, "run_intra", trainer.intra)
+    monkeypatch.setattr(processes, "run_inter", trainer.inter)
+    monkeypatch.setattr(evaluating, "run_evaluation", trainer.evaluation)
     return trainer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import sys
@@ -14,17 +15,19 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from calr_cli.cli.next_steps import resumable
 from calr_cli.cli.seeds import mean_and_spread
 from calr_cli.config.schema import Settings
 from calr_cli.data.local_labels import read_local_labels, write_local_labels
 from calr_cli.errors import DataError, TrainingError
 from calr_cli.events import Reporter
-from calr_cli.method import processes
+from calr_cli.method import both, processes
 from calr_cli.method.build import model_card
 from calr_cli.models.encoder import Encoder
 from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import save_model
 from calr_cli.types import Dataset, IntArray
+from calr_cli.use import evaluating
 from tests.cli.conftest import Answer, Calr
 from tests.support.epoch_figures import inter_epoch
 
@@ -104,8 +107,9 @@ class Trainer:
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer]:
     trainer = Trainer()
-    for stage in ("intra", "inter", "evaluation"):
-        monkeypatch.setattr(processes, f"run_{stage}", getattr(trainer, stage))
+    monkeypatch.setattr(processes, "run_intra", trainer.intra)
+    monkeypatch.setattr(processes, "run_inter", trainer.inter)
+    monkeypatch.setattr(evaluating, "run_evaluation", trainer.evaluation)
     yield trainer
     assert trainer.stop is None
 
@@ -233,6 +237,42 @@ def test_runs_that_have_no_folder_in_common_go_on_one_by_one(
     for command in line.split(" && "):
         done(calr(*command.split()[1:]))
     assert trainer.done == ["intra 1", "inter 1 epochs 50"]
+
+
+def test_what_was_handed_over_is_not_asked_for_again(
+    calr: Calr, veri: str, folder: Path, trainer: Trainer
+) -> None:
+    trainer.stop = ("inter 1 epochs 50", KeyboardInterrupt())
+    line = resume_line(calr("train", "-d", veri, *SHORT))
+    inter = next(folder.glob("runs/veri/inter/*")).relative_to(folder)
+    assert line == f"calr train-inter --resume {inter} --device cpu"
+    done(calr(*line.split()[1:]))
+    assert trainer.done == ["intra 1", "inter 1 epochs 50"]
+
+
+def test_labels_that_could_not_be_handed_over_are_asked_for_again(
+    calr: Calr, veri: str, folder: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(calr("train-intra", "-d", veri, *SHORT, "--output", "first"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "run/local_labels.csv")
+
+    monkeypatch.setattr(both, "write_local_labels", full)
+    given = ["--local-labels", "first/local_labels.csv", "--output", "run"]
+    stopped = calr("train-inter", "-d", veri, *SHORT, *given)
+    assert stopped.errors == ["error: run/local_labels.csv: No space left on device"]
+    assert resume_line(stopped) == (
+        "calr train-inter --resume run --local-labels first/local_labels.csv --device cpu"
+    )
+
+
+def test_only_the_first_process_knows_how_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    for rank, notes in (("0", ["resume with: calr train --resume x"]), ("1", [])):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(DataError) as caught, resumable(lambda: ["calr train --resume x"]):
+            raise DataError("gone")
+        assert getattr(caught.value, "__notes__", []) == notes
 
 
 @pytest.mark.parametrize("command", ["train-intra", "train-inter", "train"])
