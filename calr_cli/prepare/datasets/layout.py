@@ -16,6 +16,9 @@ from calr_cli.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
+ITSELF = r"(?<![a-z])(?<!occluded[-_ ])(?<!partial[-_ ])(?<!\bp[-_])"
+"""Begins the mark of a dataset: it is not within a word, and is not what others made of the dataset."""
+
 SAMPLED = 50
 """File names looked at to tell a dataset by its names."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from calr_cli.data.tables import Problems, first_names
 from calr_cli.errors import DataError
 from calr_cli.prepare.datasets.layout import (
+    ITSELF,
     BadCopy,
     DatasetLayout,
     Entry,
@@ -120,7 +121,7 @@ MSMT17 = DatasetLayout(
     name="msmt17",
     title="MSMT17",
     aliases=("msmt",),
-    mark=re.compile(r"msmt", re.IGNORECASE),
+    mark=re.compile(ITSELF + r"msmt", re.IGNORECASE),
     source="given on request by its owners, ask at https://www.pkuvmc.com/dataset.html",
     official=OfficialCounts(
         images=(32621, 11659, 82161),
