@@ -14,6 +14,7 @@ from calr_cli.cli.options import setting_flags
 from calr_cli.cli.ranks import on_main
 from calr_cli.errors import CheckpointError, ConfigError, TrainingError
 from calr_cli.events import Reporter
+from calr_cli.runs.lock import hold
 
 if TYPE_CHECKING:  # torch takes seconds to import; `--help` and `--print-config` do without
     import torch
@@ -151,6 +152,7 @@ def start_training(params: Mapping[str, Any], stage: str, reporter: Reporter) ->
     if resume is None:
         on_main(lambda: refuse_existing(params["output"]))
         return checked(resolved.settings, None, devices, params, reporter)
+    on_main(lambda: hold(resume, reporter))
     plan = on_main(lambda: plan_unfinished(resume, stage, params["set_"] or ()))
     return checked(plan.settings, plan, devices, params, reporter)
 
@@ -222,6 +224,7 @@ def begin_run(start: Start, stage: str, output: Path | None, reporter: Reporter)
         run = on_main(lambda: begin_continuation(plan, start.devices, reporter))
     else:
         run = on_main(lambda: create_run(start.settings, stage, start.devices, output))
+        on_main(lambda: hold(run.path, reporter))
     follow(start, run)
     return run
 

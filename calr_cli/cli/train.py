@@ -27,6 +27,7 @@ from calr_cli.cli.start import (
 from calr_cli.cli.train_inter import show_inter
 from calr_cli.cli.train_intra import show_intra
 from calr_cli.errors import ConfigError
+from calr_cli.runs.lock import hold
 
 
 def train(
@@ -77,11 +78,13 @@ def train(
     else:
         refuse_beside_resume(context.params, "inter")
         devices, folder = devices_of(context.params, reporter), resume
+        on_main(partial(hold, resume, reporter))
         plans = on_main(partial(plan_pairs, resume, set_ or ()))
         start = checked(plans[0]["inter"].settings, None, devices, context.params, reporter)
         pairs = on_main(partial(continue_pairs, plans, devices, reporter))
     for pair in pairs:
         for run in filter(None, (pair.intra, pair.inter)):
+            on_main(partial(hold, run.path, reporter))
             follow(start, run)
     if pairs[0].intra is None:
         reporter.note("inter.refinement.enabled = false: nothing uses local labels, stage 1 is left out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import sys
@@ -25,6 +26,7 @@ from calr_cli.models.encoder import Encoder
 from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import save_model
 from calr_cli.types import Dataset, IntArray
+from calr_cli.use import evaluating
 from tests.cli.conftest import Answer, Calr
 
 SHORT = ["--pretrained", "none", "-a", "resnet18", "--height", "32", "--width", "32", "--device", "cpu"]
@@ -103,8 +105,9 @@ class Trainer:
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer]:
     trainer = Trainer()
-    for stage in ("intra", "inter", "evaluation"):
-        monkeypatch.setattr(processes, f"run_{stage}", getattr(trainer, stage))
+    monkeypatch.setattr(processes, "run_intra", trainer.intra)
+    monkeypatch.setattr(processes, "run_inter", trainer.inter)
+    monkeypatch.setattr(evaluating, "run_evaluation", trainer.evaluation)
     yield trainer
     assert trainer.stop is None
 
@@ -265,6 +268,24 @@ def test_a_run_resumed_with_other_settings(calr: Calr, veri: str, folder: Path, 
     )
     assert "changed on purpose: intra.iters 100 -> 50" in resumed.stderr
     assert "not as the run was begun: processes 2, not 1" in resumed.stderr
+
+
+def test_two_commands_do_not_train_in_one_run(calr: Calr, veri: str, folder: Path, trainer: Trainer) -> None:
+    """Both once ended well, and had written every epoch twice."""
+    trainer.stop = ("inter 1 epochs 50", KeyboardInterrupt())
+    calr("train", "-d", veri, *SHORT, "--output", "both")
+    with (folder / "both/inter/.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write("process 7 on elsewhere since noon\n")
+        other.flush()
+        for command, given in (("train", "both"), ("train-inter", "both/inter")):
+            refused = calr(command, "--resume", given, "--device", "cpu")
+            assert refused.errors == [
+                "error: both/inter is being trained by another command, process 7 on elsewhere since noon. "
+                "Wait until it has ended, or stop it first"
+            ]
+    done(calr("train", "--resume", "both", "--device", "cpu"))
+    assert list(folder.rglob(".lock")) == []
 
 
 def test_a_training_that_went_wrong_goes_on_with_a_change(calr: Calr, veri: str, trainer: Trainer) -> None:
