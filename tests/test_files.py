@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,3 +103,14 @@ def test_the_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
     waited: list[int] = []
     with one_at_a_time(tmp_path / "a", lambda: waited.append(1)):
         assert waited == []
+
+
+def test_a_full_disk_is_told_with_what_is_free(tmp_path: Path) -> None:
+    def fill() -> None:
+        with atomic_write(tmp_path / "c.txt"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write says it, without a name
+
+    with pytest.raises(OSError, match=r"the disk or your share of it is full, [0-9,.]+ MB free") as raised:
+        fill()
+    assert raised.value.filename == str(tmp_path / "c.txt")
+    assert list(tmp_path.iterdir()) == []

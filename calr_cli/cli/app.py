@@ -30,10 +30,12 @@ from calr_cli.cli.ranks import is_main
 from calr_cli.cli.report import report
 from calr_cli.cli.runs import runs
 from calr_cli.cli.search import search
+from calr_cli.cli.streams import open_closed_streams
 from calr_cli.cli.train import train
 from calr_cli.cli.train_inter import train_inter
 from calr_cli.cli.train_intra import train_intra
 from calr_cli.errors import CalrError
+from calr_cli.runs.lock import release_all
 
 Parameters = ParamSpec("Parameters")
 
@@ -65,6 +67,8 @@ def guarded(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
             where = f"GPU {gpu[1]}" if gpu else "the GPU"
             hint = "Lower batch_norm_group_size (training) or evaluation.batch_size (extraction)"
             raise stopped([f"error: the memory of {where} is full. {hint}"], error) from None
+        finally:
+            release_all()
 
     return boundary
 
@@ -161,6 +165,7 @@ add(presets, "show", show_preset)
 
 def main() -> None:
     """Run the command line."""
+    open_closed_streams()
     keep_freed_memory()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a cluster says that time is up
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -11,6 +11,7 @@ from calr_cli.cli.ranks import on_main
 from calr_cli.cli.request import Machine, Request
 from calr_cli.errors import CheckpointError
 from calr_cli.events import Reporter
+from calr_cli.runs.lock import hold
 
 if TYPE_CHECKING:  # torch takes seconds to import; `--help` and `--print-config` do without
     import torch
@@ -70,6 +71,7 @@ def resumed_training(
         CalrError: A setting, device, dataset, weights file or run folder that cannot be used.
     """
     devices = machine.devices(reporter)
+    on_main(lambda: hold(folder, reporter))
     plan = on_main(lambda: plan_unfinished(folder, stage, assignments))
     return replace(checked(plan.settings, machine, devices, tensorboard, reporter), continuation=plan)
 
@@ -126,6 +128,7 @@ def begin_run(training: Training, stage: str, output: Path | None, reporter: Rep
         run = on_main(lambda: begin_continuation(plan, training.devices, reporter))
     else:
         run = on_main(lambda: create_run(training.settings, stage, training.devices, output))
+        on_main(lambda: hold(run.path, reporter))
     follow(training, run)
     return run
 

@@ -20,6 +20,7 @@ from calr_cli.cli.seeds import show_seeds, train_seeds
 from calr_cli.cli.train_inter import show_inter
 from calr_cli.cli.train_intra import show_intra
 from calr_cli.errors import ConfigError
+from calr_cli.runs.lock import hold
 
 
 def train(
@@ -68,6 +69,7 @@ def train(
     if resume is not None:
         refuse_beside_resume(request, print_config, output, seeds)
         devices = machine.devices(reporter)
+        on_main(partial(hold, resume, reporter))
         plans = on_main(partial(plan_pairs, resume, request.assignments))
         training = checked(plans[0]["inter"].settings, machine, devices, tensorboard, reporter)
         pairs = on_main(partial(continue_pairs, plans, devices, reporter))
@@ -80,6 +82,7 @@ def train(
         pairs = on_main(partial(begin_pairs, training, seeds, folder))
     for pair in pairs:
         for run in filter(None, (pair.intra, pair.inter)):
+            on_main(partial(hold, run.path, reporter))
             follow(training, run)
     if pairs[0].intra is None:
         reporter.note("inter.refinement.enabled = false: nothing uses local labels, stage 1 is left out")

@@ -114,6 +114,7 @@ class _Launch:
     def __init__(self, job: Job, readers: Sequence[Connection], reporter: Reporter) -> None:
         self.job, self.readers = job, readers
         self.replay = Replay(reporter)
+        self.started: set[int] = set()
         self.failed: dict[int, Failed] = {}
         self.interrupted: dict[int, float] = {}
         self.vanished: set[int] = set()
@@ -158,6 +159,8 @@ class _Launch:
         told = False
         while not done.done():
             self._listen(0.1)
+            if self.interrupted:
+                self._listen(0)  # who ended before that is only now to be seen, see `_hear`
             # Elastic, too, tells the others to end after one has failed; that is no interrupt.
             if interruption.requested or (self.interrupted and not self.failed and not self.vanished):
                 self.stopping = True
@@ -188,11 +191,16 @@ class _Launch:
             case Said():
                 self.replay(rank, message)
             case Started():
-                self.job.writers[rank].close()  # now only the process has it, and its end will be seen
+                self.started.add(rank)
             case Failed():
                 self.failed[rank] = message
             case Interrupted():
                 self.interrupted[rank] = time.monotonic()
+        # Every process is handed all writers, so they are needed here until the last one has started. From
+        # then on only its process has a writer, and the end of a process is seen.
+        if self.interrupted or len(self.started) == len(self.readers):
+            for writer in self.job.writers:
+                writer.close()
 
     def _processes(self) -> list[BaseProcess]:
         return [child for child in multiprocessing.active_children() if child not in self.others]

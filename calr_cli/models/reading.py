@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from calr_cli.errors import CalrError
+from calr_cli.models.file_kinds import UNPACKED, kind_of
 
 CONTAINERS = ("state_dict", "model")
 """Keys under which programs keep the state dict, beside their epoch, figures and optimiser."""
@@ -26,14 +27,16 @@ def safe_load(path: Path, error_class: type[CalrError]) -> Any:
     Besides what torch allows, numbers of numpy are read, as Python's: many programs keep their best mAP so.
 
     Raises:
-        CalrError: Of ``error_class``: no such file, damaged or cut short, or other Python objects in it.
+        CalrError: Of ``error_class``: no such file, a file of another kind, damaged or cut short, or other
+            Python objects in it.
     """
     try:
         file = path.open("rb")
     except FileNotFoundError as error:
         raise error_class(f"no file {path}") from error
     except IsADirectoryError as error:
-        raise error_class(f"{path} is a folder, not a file") from error
+        hint = UNPACKED if (path / "data.pkl").is_file() else ""
+        raise error_class(f"{path} is a folder, not a file", hint) from error
     except OSError as error:
         raise error_class(f"cannot read {path}: {error.strerror or error}") from error
     with file, warnings.catch_warnings():
@@ -41,11 +44,19 @@ def safe_load(path: Path, error_class: type[CalrError]) -> Any:
         try:
             with torch.serialization.safe_globals(ALLOWED):
                 return torch.load(file, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            problem = f"{path} holds more than tensors and plain values; nothing in it was executed"
-            raise error_class(problem) from error
         except Exception as error:  # whatever a parser of arbitrary bytes may stumble over
-            raise error_class(f"{path} is not a torch file, or it is damaged or cut short") from error
+            raise error_class(*_refusal(path, error)) from error
+
+
+def _refusal(path: Path, error: Exception) -> tuple[str, str]:
+    """What is wrong with a file that torch cannot read or may not read, and what to do."""
+    if kind := kind_of(path):
+        return f"{path} is {kind.what}", kind.remedy
+    with path.open("rb") as file:
+        is_pickle = file.read(4).startswith((b"\x80", b"(", b"c", b"PK\x03\x04"))
+    if isinstance(error, pickle.UnpicklingError) and is_pickle:
+        return f"{path} holds more than tensors and plain values; nothing in it was executed", ""
+    return f"{path} is not a torch file, or it is damaged or cut short", ""
 
 
 def state_dict_of(content: Any, path: Path, error_class: type[CalrError]) -> dict[str, Tensor]:

@@ -59,7 +59,10 @@ def unpack_given(archive: Path, root: Path, reporter: Reporter) -> list[Place]:
         with Archive(archive, reporter) as opened:
             if opened.holds_folder(TOLD_BY) or opened.holds_archive():
                 target = unpack(opened, folder, reporter)
-    places = survey(target).places if target else []
+    found = survey(target) if target else Survey()
+    if not found.places and found.lookalikes:
+        raise DataError([place.not_taken for place in found.lookalikes])
+    places = found.places
     if not places:
         raise DataError(
             f"{archive} holds no folder {', '.join(TOLD_BY)} of a published dataset"

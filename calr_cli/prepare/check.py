@@ -26,6 +26,7 @@ from calr_cli.prepare.card import (
     read_card_file,
 )
 from calr_cli.prepare.datasets.layout import DatasetLayout, Listing
+from calr_cli.prepare.doubts import doubts
 from calr_cli.prepare.inspection import inspect_images
 
 NAMED = 10
@@ -114,7 +115,7 @@ def _check(
         sizes=measure([(result.width, result.height) for result in results if result.digest]),
         distractors=count_distractors(records),
         junk=listing.junk,
-        warnings=(*listing.warnings, *differing),
+        warnings=(*listing.warnings, *differing, *doubts(origin.title, records)),
         unreadable=unreadable,
         manifest=manifest_path(origin.name),
     )

@@ -37,11 +37,7 @@ def split_identities(records: list[Record], share: float, seed: int) -> list[Rec
     test = set(drawn[min(max(round(share * len(pids)), 1), len(pids) - 1) :].tolist())
     asking = _asking_cameras([(pid, camid) for _, _, pid, camid, _ in records if pid in test])
     if not asking:
-        raise DataError(
-            f"Of the {len(test)} identities drawn for the test none was seen by two cameras: "
-            "there would be no query",
-            "Leave --split out; if others were seen by two, draw them with another --seed",
-        )
+        raise DataError(*_no_query(records, len(test)))
     result: list[Record] = []
     for _, path, pid, camid, digest in sorted(records, key=lambda record: (record[4], record[1])):
         split = "gallery" if pid in test else "train"
@@ -50,6 +46,21 @@ def split_identities(records: list[Record], share: float, seed: int) -> list[Rec
             split = "query"
         result.append((split, path, pid, camid, digest))
     return result
+
+
+def _no_query(records: list[Record], drawn: int) -> tuple[str, str]:
+    """Why no test identity was seen by two cameras, and what helps."""
+    if len({camid for *_, camid, _ in records}) == 1:
+        return (
+            "All images are of one camera, and a query needs a match from another: there would be no query",
+            "Add the group camid to the pattern, or the column camid to the table; else leave --split out",
+        )
+    if not _asking_cameras([(pid, camid) for _, _, pid, camid, _ in records if pid != UNKNOWN_PID]):
+        return "No identity was seen by two cameras: there would be no query", "Leave --split out"
+    return (
+        f"Of the {drawn} identities drawn for the test none was seen by two cameras: there would be no query",
+        "Draw others with another --seed, or leave --split out",
+    )
 
 
 def _asking_cameras(images: list[tuple[int, int]]) -> set[tuple[int, int]]:

@@ -72,11 +72,17 @@ def prepare_datasets(
         remember_root(root)
     if problems:
         raise DataError(problems)
+    lookalikes = [place.not_taken for place in found.lookalikes]
     if not cards:
         raise DataError(
-            _nothing("None of the datasets", LAYOUTS.values(), found, root),
-            "Give the folder that holds them: --root DIR; for your own images: --images DIR --pattern REGEX",
+            [_nothing("None of the datasets", LAYOUTS.values(), found, root), *lookalikes],
+            ""
+            if lookalikes
+            else "Give the folder that holds them: --root DIR; for your own images: "
+            "--images DIR --pattern REGEX",
         )
+    for text in lookalikes:
+        reporter.note(text)
     return cards
 
 
@@ -111,7 +117,10 @@ def prepare_dataset(name: str, root: Path, reporter: Reporter) -> DatasetCard:
     found = survey(root)
     if places := found.of(layout) or unpack_found(layout, found, reporter):
         return _prepare(places, root, reporter)
-    raise DataError(_nothing(f"No {layout.title}", [layout], found, root), f"It is {_how_to_get(layout)}")
+    lookalikes = [place.not_taken for place in found.lookalikes if place.layout == layout]
+    raise DataError(
+        [*lookalikes, _nothing(f"No {layout.title}", [layout], found, root)], f"It is {_how_to_get(layout)}"
+    )
 
 
 def prepare_synthetic(reporter: Reporter) -> DatasetCard:

@@ -36,7 +36,14 @@ def create_run(
 
     path = output or free_name(RUNS / settings.data.dataset / stage)
     try:
-        path.mkdir(parents=True)
+        while True:
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError:
+                if output is not None or not path.is_dir():
+                    raise
+                path = free_name(path.parent)  # another command took that name at the same moment
         run = RunFolder(path)
         run.write_settings(settings)
         run.write_environment({"stage": stage, **environment(devices), "settings": flat_settings(settings)})

@@ -127,8 +127,13 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def _save(path: Path, content: Mapping[str, Any]) -> None:
-    with atomic_write(path) as temporary:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # torch's writer reports a full disk as one of these
-            raise OSError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's writer, of a full disk, after the system's own error
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__context__
+            if cause is None:
+                raise
+            raise cause from None

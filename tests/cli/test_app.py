@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import typer
 
+import calr_cli
 from calr_cli import __version__
 from calr_cli.cli.app import guarded
 from calr_cli.errors import ConfigError
@@ -143,6 +145,24 @@ def test_a_closed_pipe_is_quiet() -> None:
     )
     os.close(writing)
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("command", ["presets show veri", "presets list --json", "evaluate --resume no.pth"])
+def test_closed_streams_are_quiet(closed: str, command: str, tmp_path: Path) -> None:
+    """What would be said goes nowhere: no traceback, and not into the next file that is opened."""
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m calr_cli {command} {closed}"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(calr_cli.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    failed = command.startswith("evaluate")
+    assert done.returncode == failed
+    assert (not done.stdout) == (failed or ">&-" in closed.replace("2>&-", ""))
+    assert done.stderr.count("\n") == (failed and "2>&-" not in closed)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110

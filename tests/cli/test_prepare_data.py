@@ -64,7 +64,7 @@ def test_no_root_was_ever_given(calr: Calr) -> None:
 
 
 def test_own_images(calr: Calr, images: Path) -> None:
-    pattern = r"(?P<pid>\d+)_c(?P<camid>\d)"
+    pattern = r"(?P<pid>-?\d+)_c(?P<camid>\d)"
     answer = calr("prepare-data", "--images", images, "--pattern", pattern, "--split", "0.5", "--json")
     (card,) = answer.json["datasets"]
     assert card["name"] == "yard"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import math
 import sys
@@ -306,6 +307,24 @@ def test_a_run_resumed_with_other_settings(calr: Calr, veri: str, folder: Path, 
     )
     assert "changed on purpose: intra.iters 100 -> 50" in resumed.stderr
     assert "not as the run was begun: processes 2, not 1" in resumed.stderr
+
+
+def test_two_commands_do_not_train_in_one_run(calr: Calr, veri: str, folder: Path, trainer: Trainer) -> None:
+    """Both once ended well, and had written every epoch twice."""
+    trainer.stop = ("inter 1 epochs 50", KeyboardInterrupt())
+    calr("train", "-d", veri, *SHORT, "--output", "both")
+    with (folder / "both/inter/.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write("process 7 on elsewhere since noon\n")
+        other.flush()
+        for command, given in (("train", "both"), ("train-inter", "both/inter")):
+            refused = calr(command, "--resume", given, "--device", "cpu")
+            assert refused.errors == [
+                "error: both/inter is being trained by another command, process 7 on elsewhere since noon. "
+                "Wait until it has ended, or stop it first"
+            ]
+    done(calr("train", "--resume", "both", "--device", "cpu"))
+    assert list(folder.rglob(".lock")) == []
 
 
 def test_a_training_that_went_wrong_goes_on_with_a_change(calr: Calr, veri: str, trainer: Trainer) -> None:

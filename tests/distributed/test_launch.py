@@ -84,6 +84,25 @@ def test_all_may_speak_and_say_who_they_are(tmp_path: Path) -> None:
     assert transcript.lines.count("note the same note") == 1
 
 
+def test_a_process_that_speaks_before_the_next_is_started(tmp_path: Path) -> None:
+    late = ranks.LateSecond(tmp_path, tmp_path / "logs")
+    devices = [ranks.CPU, ranks.CPU]
+    said = launch(ranks.say_hello, [late], devices=devices, reporter=Heard(), logs=tmp_path / "logs")
+    assert [rank for rank, *_ in said] == [0, 1]
+
+
+def test_a_process_that_is_killed_before_it_speaks_is_no_interrupt(tmp_path: Path) -> None:
+    devices = [ranks.CPU, ranks.CPU]
+    with pytest.raises(WorkerError, match=r"^process 1 \(cpu\) was ended by SIGKILL"):
+        launch(
+            ranks.say_hello,
+            [ranks.KillsSecond()],
+            devices=devices,
+            reporter=Heard(),
+            logs=tmp_path / "logs",
+        )
+
+
 def test_an_error_of_the_user_comes_back_as_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError) as raised:
         launched(ranks.raise_data_error, tmp_path)

@@ -204,7 +204,7 @@ def test_a_wrong_file_fetched_by_hand(cache: Path, tmp_path: Path, monkeypatch: 
     wrong.write_bytes(b"")
     first, second = refusal(wrong)
     assert first.startswith(f"{wrong} has the wrong sha256: ")
-    assert second == f"{wrong} is not a torch file, or it is damaged or cut short. {hint}"
+    assert second == f"{wrong} is empty. {hint}"
     absent = tmp_path / "absent.pth"
     assert refusal(absent) == [f"no file {absent}. {hint}"]
 

@@ -69,8 +69,15 @@ def test_identities_that_cannot_be_divided(pids: list[int]) -> None:
 
 def test_a_test_set_without_queries_is_refused() -> None:
     """It would cost half of the training images and measure nothing."""
-    with pytest.raises(DataError, match=r"Of the 3 identities drawn for the test none was seen by two"):
-        split_identities(as_records([(pid, pid % 2) for pid in range(6)], Random(0)), 0.5, 1)
+    lone = [(pid, pid % 2) for pid in range(60)]
+    with pytest.raises(
+        DataError, match=r"^No identity was seen by two cameras: .* query. Leave --split out$"
+    ):
+        split_identities(as_records(lone, Random(0)), 0.5, 1)
+    with pytest.raises(DataError, match=r"^Of the 1 identities drawn .* Draw others with another --seed, or"):
+        split_identities(as_records([*lone, (0, 1)], Random(0)), 0.99, 1)
+    with pytest.raises(DataError, match=r"^All images are of one camera, .* Add the group camid to the patt"):
+        split_identities(as_records([(pid, 0) for pid in (1, 1, 2, 2)], Random(0)), 0.5, 1)
 
 
 @pytest.mark.parametrize(

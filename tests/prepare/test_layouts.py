@@ -136,6 +136,29 @@ def test_unknown_names_are_counted_and_named_and_rubbish_is_ignored(tmp_path: Pa
     assert sum(e.split == "train" for e in listing.entries) == 48
 
 
+def test_a_camera_that_the_dataset_does_not_have(tmp_path: Path) -> None:
+    """Its name is as it should be, and was called another."""
+    folder = make_layout("market1501", tmp_path)
+    write_image(folder / "query" / "0001_c7s1_001051_00.jpg", 1)
+    write_image(folder / "query" / "cat.jpg", 1)
+    assert LAYOUTS["market1501"].versions[0].read(folder).warnings == (
+        f"{folder / 'query'}: 1 image(s) left out, names not as 0001_c1s1_001051_00.jpg: cat.jpg",
+        f"{folder / 'query'}: 1 image(s) left out, no camera 1 to 6 in the name: 0001_c7s1_001051_00.jpg",
+    )
+
+
+@pytest.mark.parametrize("ending", ["", ".txt.txt", ".TXT"])
+def test_lists_of_msmt17_with_another_ending(ending: str, tmp_path: Path) -> None:
+    """Where endings are not shown, they get lost or doubled; that is no bad copy."""
+    folder = make_layout("msmt17", tmp_path)
+    version = ListVersion("V1", ("train", "test"))
+    expected = version.read(folder)
+    for path in folder.glob("*.txt"):
+        path.rename(path.with_name(path.stem + ending))
+    assert version.recognises(folder)
+    assert version.read(folder) == expected
+
+
 def test_no_name_understood(tmp_path: Path) -> None:
     folder = make_layout("market1501", tmp_path)
     shutil.rmtree(folder / "query")
@@ -144,14 +167,15 @@ def test_no_name_understood(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read(folder)
     assert error.value.problems == (
-        f"{folder / 'query'} has no image with a name such as 0001_c1s1_001051_00.jpg",
+        f"{folder / 'query'} has no image with a name such as 0001_c1s1_001051_00.jpg "
+        "and a camera from 1 to 6",
     )
     write_image(folder / "query" / "cat.jpg", 1)
     with pytest.raises(DataError) as error:
         read(folder)
     assert error.value.problems == (
         f"{folder / 'query'} has none of its 1 images (as cat.jpg) with a name such as "
-        "0001_c1s1_001051_00.jpg",
+        "0001_c1s1_001051_00.jpg and a camera from 1 to 6",
     )
 
 

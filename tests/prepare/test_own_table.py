@@ -62,6 +62,35 @@ def test_a_table(shop: Path, tmp_path: Path) -> None:
     assert by_path(dataset.gallery) == {"shop/7_c2.png": (1, 0)}
 
 
+def test_an_image_may_be_query_and_gallery_and_nothing_else_twice(shop: Path) -> None:
+    table = shop / "t.csv"
+    both = [f"{pid}_c{camera}.png,{camera},{pid}," for pid in (1, 2) for camera in (2, 10)]
+    rows = ["0_c2.png,2,0,train", *(f"{row}{split}" for row in both for split in ("query", "gallery"))]
+    table.write_text("\n".join(["path,camid,pid,split", *rows]))
+    card = prepare_own_table(table, None, None, 1, Heard())
+    assert [counts.images for counts in card.splits.values()] == [1, 4, 4]
+    assert card.warnings == ()
+    assert set(load_dataset("t").query.paths) == set(load_dataset("t").gallery.paths)
+    table.write_text("\n".join(["path,camid,pid,split", *rows, "1_c2.png,2,1,query", "2_c2.png,2,2,train"]))
+    assert [line.partition(", first")[0] for line in refusal(table)] == [
+        f"{table}, line 11: path is listed twice",
+        f"{table}, line 12: path is listed twice",
+    ]
+
+
+@pytest.mark.parametrize("junk", ["-1", "-1.0", "-01"])
+def test_junk_in_a_table(shop: Path, junk: str) -> None:
+    table = shop / "t.csv"
+    table.write_text(
+        "path,camid,pid,split\n0_c2.png,2,0,train\n1_c2.png,2,1,query\n1_c10.png,10,1,gallery\n"
+        f"2_c2.png,2,{junk},gallery\n3_c2.png,2,{junk},train\n"
+    )
+    card = prepare_own_table(table, None, None, 1, Heard())
+    assert (card.junk, card.warnings) == (1, ())
+    assert by_path(load_dataset("t").gallery) == {"1_c10.png": (1, 1)}
+    assert by_path(load_dataset("t").train) == {"0_c2.png": (0, 0), "3_c2.png": (UNKNOWN_PID, 0)}
+
+
 def test_images_elsewhere(shop: Path, tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     table = tmp_path / "lists/table.csv"

@@ -210,6 +210,33 @@ def test_nothing_there(tmp_path: Path, calr_home: Path) -> None:
     assert not calr_home.exists()
 
 
+def test_a_folder_that_only_looks_like_a_dataset(tmp_path: Path) -> None:
+    """One's own shop once passed for MSMT17, exit code 0."""
+    (tmp_path / "root").mkdir()
+    shop = make_layout("msmt17", tmp_path / "made", version="Market-like").rename(
+        tmp_path / "root" / "my shop"
+    )
+    line = (
+        f"{shop} has folders and file names like those of MSMT17, but neither its name nor its number of "
+        f"images. If they are your own: --images '{shop}' --pattern REGEX --split 0.5, or a table with their "
+        "splits, --csv FILE; if it is a part of MSMT17: call the folder msmt17"
+    )
+    with pytest.raises(DataError) as error:
+        prepare_datasets(tmp_path / "root", Heard())
+    assert error.value.lines()[0].startswith("None of the datasets is under ")
+    assert error.value.lines()[1:] == [line]
+    with pytest.raises(DataError) as error:
+        prepare_dataset("msmt17", tmp_path / "root", Heard())
+    assert error.value.lines()[0] == line
+    archive = shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "root")
+    with pytest.raises(DataError, match="photos/my shop has folders and file names like those of MSMT17"):
+        prepare_archives([Path(archive)], tmp_path / "unpacked", Heard())
+    make_layout("veri", tmp_path / "root")
+    heard = Heard()
+    assert [card.name for card in prepare_datasets(tmp_path / "root", heard)] == ["veri"]
+    assert heard.notes[-1] == line
+
+
 def test_one_broken_dataset_does_not_keep_the_others_out(tmp_path: Path) -> None:
     make_layout("veri", tmp_path)
     shutil.rmtree(make_layout("market1501", tmp_path) / "query")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,17 @@ def test_two_runs_in_one_second_have_two_folders() -> None:
     assert first.path != second.path
     assert first.path.parent == second.path.parent == Path("runs/market1501/inter")
     assert first.settings == small_settings()
+
+
+def test_runs_that_begin_at_the_same_moment_have_folders_of_their_own() -> None:
+    barrier = threading.Barrier(6)
+
+    def begin(_: int) -> Path:
+        barrier.wait()
+        return create_run(small_settings(), "inter", [CPU], None).path
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(begin, range(6)))) == 6
 
 
 def test_a_folder_that_exists_is_not_overwritten(here: Path) -> None:

@@ -17,7 +17,7 @@ from tests.support.made_up import Shot, write_layout
 JUNK = {"market1501": 3819}
 
 DIFFERENT = 100
-"""Images that differ; the others are links to them, which takes a part of the time of as many files."""
+"""Images of a split that differ; the others are links to them, which takes a part of the time."""
 
 
 def scaled(name: str, divisor: int) -> DatasetLayout:
@@ -45,17 +45,19 @@ def make_official(layout: DatasetLayout, root: Path, version: str = "V1") -> Pat
     if name == "market1501":
         test[-1] = -1  # distractors are one identity
     queries = _shots(islice(cycle(range(1, cameras + 1)), official.images[1]), test[:query_ids], numbers)
-    gallery = _shots(islice(cycle(range(1, cameras + 1)), official.images[2]), test, numbers)
+    others = islice(cycle(range(1, cameras + 1)), 1, official.images[2] + 1)  # not the cameras that ask
+    gallery = _shots(others, test, numbers)
     if name == "market1501":
         junk = JUNK[name] * official.images[2] // LAYOUTS[name].official.images[2]
         gallery += _shots([1] * junk, [-2], numbers)
     images = root / ".images"
     images.mkdir(parents=True)
-    for n in range(DIFFERENT):
+    for n in range(3 * DIFFERENT):
         (images / f"{n}.jpg").write_bytes(JPEG + b"%d" % n)  # decoders do not read on after the end of a JPEG
 
     def link(path: Path, identity: int, n: int) -> None:
-        path.hardlink_to(images / f"{n % DIFFERENT}.jpg")
+        split = (n >= len(train)) + (n >= len(train) + len(queries))
+        path.hardlink_to(images / f"{split * DIFFERENT + n % DIFFERENT}.jpg")
 
     return write_layout(name, root, version, train, queries, gallery, link)
 

@@ -32,6 +32,38 @@ def say_hello(device: torch.device, reporter: Reporter, folder: Path) -> list[An
     return collectives.gather((rank, collectives.world_size(), collectives.local_rank(), str(device)))
 
 
+class LateSecond:
+    """Becomes the folder in a process; the second process is started only when the first is at work."""
+
+    def __init__(self, folder: Path, logs: Path) -> None:
+        self.folder, self.first_log, self.started = folder, logs / "process-0.log", 0
+
+    def __reduce__(self) -> tuple[type[Path], tuple[str]]:
+        """What a process makes of it; called in the parent, once for each process."""
+        self.started += 1
+        if self.started == 2:
+            while not self.first_log.exists():
+                time.sleep(0.01)
+            time.sleep(1)  # the parent hears of it
+        return Path, (str(self.folder),)
+
+
+class KillsSecond:
+    """The second process is killed before it has said anything."""
+
+    started = 0
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        """What a process makes of it; called in the parent, once for each process."""
+        self.started += 1
+        return (_be_killed_after, (3.0,)) if self.started == 2 else (Path, ())
+
+
+def _be_killed_after(seconds: float) -> None:
+    time.sleep(seconds)  # the other has started by then
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def use_collectives(device: torch.device, reporter: Reporter, folder: Path) -> list[dict[str, Any]]:
     """What every rank gets of every collective."""
     rank = collectives.rank()

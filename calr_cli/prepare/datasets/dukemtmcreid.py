@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from calr_cli.prepare.datasets.layout import DatasetLayout, FlatVersion, OfficialCounts
+from calr_cli.prepare.datasets.layout import ITSELF, DatasetLayout, FlatVersion, OfficialCounts
 
 DUKEMTMCREID = DatasetLayout(
     name="dukemtmcreid",
     title="DukeMTMC-reID",
     aliases=("duke", "dukemtmc", "dukemtmc-reid"),
-    mark=re.compile(r"duke", re.IGNORECASE),
+    mark=re.compile(ITSELF + r"duke(?!mtmc4)", re.IGNORECASE),
     source="withdrawn by its authors in 2019, so only a copy that you have can be used",
     official=OfficialCounts(
         images=(16522, 2228, 17661),

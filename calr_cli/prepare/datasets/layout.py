@@ -16,6 +16,9 @@ from calr_cli.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
+ITSELF = r"(?<![a-z])(?<!occluded[-_ ])(?<!partial[-_ ])(?<!\bp[-_])"
+"""Begins the mark of a dataset: it is not within a word, and is not what others made of the dataset."""
+
 SAMPLED = 50
 """File names looked at to tell a dataset by its names."""
 
@@ -168,14 +171,19 @@ class FlatVersion:
             if len(unknown) == len(paths):
                 seen = f"none of its {len(paths)} images (as {paths[0]})" if paths else "no image"
                 raise DataError(
-                    f"{folder / name} has {seen} with a name such as {self.example}",
+                    f"{folder / name} has {seen} with a name such as {self.example} and a camera from 1 to "
+                    f"{self.num_cameras}",
                     "Restore the original file names, or use --images DIR --pattern REGEX for your own",
                 )
-            if unknown:
-                warnings.append(
-                    f"{folder / name}: {len(unknown)} image(s) left out, names not as {self.example}: "
-                    f"{first_names(unknown)}"
-                )
+            cameras = [path for path in unknown if self.pattern.match(path.rpartition("/")[2])]
+            for why, left in (
+                (f"names not as {self.example}", [path for path in unknown if path not in {*cameras}]),
+                (f"no camera 1 to {self.num_cameras} in the name", cameras),
+            ):
+                if left:
+                    warnings.append(
+                        f"{folder / name}: {len(left)} image(s) left out, {why}: {first_names(left)}"
+                    )
             known = [(path, ids) for path, ids in parsed if ids]
             entries += [Entry(split, f"{name}/{path}", *ids) for path, ids in known if ids[0] >= 0]
             junk += sum(pid < 0 for _, (pid, _) in known)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from calr_cli.prepare.datasets.layout import DatasetLayout, Download, FlatVersion, OfficialCounts
+from calr_cli.prepare.datasets.layout import ITSELF, DatasetLayout, Download, FlatVersion, OfficialCounts
 
 # 0000 marks distractors, which belong to the gallery; -1 marks junk, which does not.
 MARKET1501 = DatasetLayout(
     name="market1501",
     title="Market-1501",
     aliases=("market", "market-1501"),
-    mark=re.compile(r"market", re.IGNORECASE),
+    mark=re.compile(ITSELF + r"market", re.IGNORECASE),
     source="open to all for research; calr prepare-data --download fetches it",
     official=OfficialCounts(
         images=(12936, 3368, 15913),

@@ -10,6 +10,7 @@ from pathlib import Path
 from calr_cli.data.tables import Problems, first_names
 from calr_cli.errors import DataError
 from calr_cli.prepare.datasets.layout import (
+    ITSELF,
     BadCopy,
     DatasetLayout,
     Entry,
@@ -47,12 +48,13 @@ class ListVersion:
 
     def recognises(self, folder: Path) -> bool:
         """See `layout.Version.recognises`."""
-        return (folder / "list_train.txt").is_file()
+        return "list_train.txt" in _lists(folder)
 
     def read(self, folder: Path) -> Listing:
         """See `layout.Version.read`."""
         require_folders(folder, self.folders)
-        if absent := [name for name in LISTS if not (folder / name).is_file()]:
+        lists = _lists(folder)
+        if absent := [name for name in LISTS if name not in lists]:
             raise DataError(
                 f"{folder} has no {', '.join(absent)}: a known bad copy, one without lists",
                 "They say which image is in which split: copy them from the original archive",
@@ -68,7 +70,7 @@ class ListVersion:
         for list_name, (split, place) in LISTS.items():
             missing: list[str] = []
             unknown: list[str] = []
-            for path, pid in _read_list(folder / list_name):
+            for path, pid in _read_list(lists[list_name]):
                 camera = CAMERA.match(path.rpartition("/")[2])
                 actual = present[place].get(path) or present[place].get(path.rpartition("/")[2])
                 if actual is None:
@@ -80,12 +82,12 @@ class ListVersion:
                     entries[split, full] = Entry(split, full, pid, int(camera[1]) - 1)
             if missing:
                 warnings.append(
-                    f"{folder / list_name}: {len(missing)} listed image(s) are not in {self.folders[place]}: "
+                    f"{lists[list_name]}: {len(missing)} listed image(s) are not in {self.folders[place]}: "
                     f"{first_names(missing)}"
                 )
             if unknown:
                 warnings.append(
-                    f"{folder / list_name}: {len(unknown)} image(s) left out, no camera 1 to {NUM_CAMERAS} "
+                    f"{lists[list_name]}: {len(unknown)} image(s) left out, no camera 1 to {NUM_CAMERAS} "
                     f"in the name: {first_names(unknown)}"
                 )
         splits = {entry.split for entry in entries.values()}
@@ -95,6 +97,12 @@ class ListVersion:
                     f"{folder}: no image of its {split} lists is there", "Unpack the dataset again"
                 )
         return Listing(tuple(entries.values()), tuple(warnings))
+
+
+def _lists(folder: Path) -> dict[str, Path]:
+    """The lists that are there by their names; a copy may have lost their ending, or have it twice."""
+    named = {path.name.lower().replace(".txt", "") + ".txt": path for path in sorted(folder.iterdir())}
+    return {name: named[name] for name in LISTS if name in named and named[name].is_file()}
 
 
 def _by_listed_path(paths: Iterable[str]) -> dict[str, str]:
@@ -120,7 +128,7 @@ MSMT17 = DatasetLayout(
     name="msmt17",
     title="MSMT17",
     aliases=("msmt",),
-    mark=re.compile(r"msmt", re.IGNORECASE),
+    mark=re.compile(ITSELF + r"msmt", re.IGNORECASE),
     source="given on request by its owners, ask at https://www.pkuvmc.com/dataset.html",
     official=OfficialCounts(
         images=(32621, 11659, 82161),

@@ -15,7 +15,7 @@ from calr_cli.prepare.datasets.folders import find_images
 from calr_cli.prepare.datasets.layout import Entry, Listing
 from calr_cli.types import UNKNOWN_PID
 
-PATTERN_HELP = r"For names such as 001_c2_7.png give --pattern '(?P<pid>\d+)_c(?P<camid>\d+)_'"
+PATTERN_HELP = r"For names such as 001_c2_7.png give --pattern '(?P<pid>-?\d+)_c(?P<camid>\d+)_'"
 GROUPS = ("camid", "pid", "split")
 
 ONE_CAMERA = (
@@ -24,9 +24,12 @@ ONE_CAMERA = (
 )
 """What is lost without a second camera."""
 
-NUMBER = re.compile(r"\d{1,9}", re.ASCII)
-UNKNOWN_WORDS = ("", "-1")
-"""What a pid looks like that is not known."""
+NUMBER = re.compile(r"0*(\d{1,9})", re.ASCII)
+JUNK = re.compile(r"-0*1([.]0*)?", re.ASCII)
+"""A pid that says: nobody, or not known. Tables with gaps write it with a point."""
+
+MANY_CAMERAS = 5
+"""From so many cameras on, hardly more images than cameras are a mistake of the pattern."""
 
 
 def list_own_images(images: Path, pattern: str | None) -> Listing:
@@ -50,6 +53,7 @@ def list_own_images(images: Path, pattern: str | None) -> Listing:
         return own_listing(images, [(path, {}) for path in paths], warnings)
     matches = [(path, regex.search(normalize("NFC", path))) for path in paths]
     found = [(path, match.groupdict("")) for path, match in matches if match]
+    warnings += _junk_taken_for_1(images, (match for _, match in matches if match))
     rows = [(path, row) for path, row in found if row.get("camid", "?")]
     if not rows:
         raise DataError(
@@ -71,26 +75,53 @@ def list_own_images(images: Path, pattern: str | None) -> Listing:
 def own_listing(source: Path, rows: list[tuple[str, dict[str, str]]], warnings: Iterable[str]) -> Listing:
     """The images as entries, with what is lost where there is one camera only.
 
+    Numbers stay as they are, so that figures can be traced to file names; words are counted. Images of pid -1
+    in query and gallery are left out, as those of Market-1501 are; in training they are not known.
+
     Args:
         source: Folder or table, for messages.
         rows: Path of each image, and what is known of it: camid, pid and split, as words.
         warnings: One line each.
     """
-    words = [row.get("pid", "") for _, row in rows]
-    known = [word for word in words if word not in UNKNOWN_WORDS]
-    # Numbers stay as they are, so that figures can be traced to file names; words are counted.
+    words = ["" if JUNK.fullmatch(row.get("pid", "")) else _spelt(row.get("pid", "")) for _, row in rows]
+    known = {*words} - {""}
     pids = {w: int(w) for w in known} if all(map(NUMBER.fullmatch, known)) else _numbering(known)
-    camids = _numbering(row.get("camid", "") for _, row in rows)
-    entries = tuple(
-        Entry(row.get("split", "train"), path, pids.get(word, UNKNOWN_PID), camids[row.get("camid", "")])
-        for (path, row), word in zip(rows, words, strict=True)
-    )
+    cameras = [_spelt(row.get("camid", "")) for _, row in rows]
+    camids = _numbering(cameras)
+    entries = [
+        Entry(row.get("split", "train"), path, pids.get(word, UNKNOWN_PID), camids[camera])
+        for (path, row), word, camera in zip(rows, words, cameras, strict=True)
+        if row.get("split", "train") == "train" or not JUNK.fullmatch(row.get("pid", ""))
+    ]
     warnings = [*warnings]
     if not any("camid" in row for _, row in rows):
         warnings.append(f"{source}: no camid is given, so all images count as one camera's: {ONE_CAMERA}")
     elif len(set(camids.values())) == 1:
         warnings.append(f"{source}: all images are of one camera: {ONE_CAMERA}")
-    return Listing(entries, tuple(warnings))
+    elif len(camids) >= MANY_CAMERAS and 2 * len(camids) > len(rows):
+        warnings.append(
+            f"{source}: {len(rows)} images are of {len(camids)} cameras, as {first_names(sorted(camids))}: "
+            "camid seems to be the number of an image; stage 1 finds nothing in cameras of an image each"
+        )
+    return Listing(tuple(entries), tuple(warnings), junk=len(rows) - len(entries))
+
+
+def _junk_taken_for_1(images: Path, matches: Iterable[re.Match[str]]) -> list[str]:
+    """What to say where the 1 of a file name that begins with -1 became an identity."""
+    names = [
+        match.string
+        for match in matches
+        if "pid" in match.re.groupindex
+        and match["pid"]
+        and match["pid"].lstrip("0") == "1"
+        and f"/{match.string}"[: match.start("pid") + 1].endswith("/-")
+    ]
+    if not names:
+        return []
+    return [
+        f"{images}: {len(names)} image(s) of identity 1 have names that begin with -1, which is how datasets "
+        f"mark junk ({first_names(names)}): if that is so, write (?P<pid>-?\\d+) for (?P<pid>\\d+)"
+    ]
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -110,10 +141,13 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return regex
 
 
+def _spelt(word: str) -> str:
+    """The word, a number without leading zeros: 7 and 007 are one, whatever the others are."""
+    return (word.lstrip("0") or "0") if NUMBER.fullmatch(word) else word
+
+
 def _numbering(words: Iterable[str]) -> dict[str, int]:
-    """0.. in sorted order; numbers by value ("2" and "02" are one), if all are numbers."""
-    distinct = sorted(set(words))
-    if all(map(NUMBER.fullmatch, distinct)):
-        places = {value: place for place, value in enumerate(sorted({int(word) for word in distinct}))}
-        return {word: places[int(word)] for word in distinct}
-    return {word: place for place, word in enumerate(distinct)}
+    """0.. in sorted order, in that of the values if all are numbers."""
+    distinct = set(words)
+    by_value = all(map(NUMBER.fullmatch, distinct))
+    return {word: place for place, word in enumerate(sorted(distinct, key=int if by_value else str))}

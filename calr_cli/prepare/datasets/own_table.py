@@ -17,6 +17,10 @@ TABLE_HELP = (
 )
 
 
+TEST_SPLITS = {"query", "gallery"}
+"""An image may be in both: it is left out of what its own query is asked."""
+
+
 def list_own_table(table: Path) -> Listing:
     """List the images of a CSV, TSV or Parquet table; relative paths start from its folder.
 
@@ -25,22 +29,23 @@ def list_own_table(table: Path) -> Listing:
     """
     problems = Problems.of_table(table)
     rows: list[tuple[str, dict[str, str]]] = []
-    seen: dict[str, int] = {}
+    seen: dict[str, dict[str, int]] = {}  # the line of a path in each split
     for line, row in read_table(table, ("path",), ("camid", "pid", "split"), hint=TABLE_HELP):
         written = row.pop("path")
-        path = _as_on_disk(table.parent, written)
+        path, split = _as_on_disk(table.parent, written), row.get("split", "train")
+        twice = [line for other, line in seen.get(path or "", {}).items() if {split, other} != TEST_SPLITS]
         if not written.strip():
             problems.add(line, "path is blank")
         elif path is None:
             problems.add(line, f"there is no file '{written}'{_maybe_not_utf8(written)}")
-        elif path in seen:
-            problems.add(line, f"path is listed twice, first in line {seen[path]}: '{written}'")
+        elif twice:
+            problems.add(line, f"path is listed twice, first in line {twice[0]}: '{written}'")
         if not row.get("camid", "?"):
             problems.add(line, "camid is blank")
-        if row.get("split", "train") not in SPLITS:
-            problems.add(line, f"split is none of {', '.join(SPLITS)}: '{row['split']}'")
+        if split not in SPLITS:
+            problems.add(line, f"split is none of {', '.join(SPLITS)}: '{split}'")
         if path is not None:
-            seen.setdefault(path, line)
+            seen.setdefault(path, {}).setdefault(split, line)
             rows.append((path, {column: normalize("NFC", word) for column, word in row.items()}))
     problems.raise_if_any(TABLE_HELP)
     if not rows:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from calr_cli.prepare.datasets.layout import DatasetLayout, FlatVersion, OfficialCounts
+from calr_cli.prepare.datasets.layout import ITSELF, DatasetLayout, FlatVersion, OfficialCounts
 
 VERI = DatasetLayout(
     name="veri",
     title="VeRi-776",
     aliases=("veri776", "veri-776"),
     # VERI-Wild and anything about verification are other things.
-    mark=re.compile(r"(?<![a-z])veri(?![-_ ]?wild|[a-z])", re.IGNORECASE),
+    mark=re.compile(ITSELF + r"veri(?![-_ ]?wild|[a-z])", re.IGNORECASE),
     source="given on request by its owners, ask at https://github.com/JDAI-CV/VeRidataset",
     official=OfficialCounts(
         images=(37778, 1678, 11579),
