@@ -1,4 +1,4 @@
-"""What there is to see of a run with its model and its images at hand."""
+"""What the model and the images of a run show, or why a part is missing."""
 
 from __future__ import annotations
 
