@@ -1,4 +1,4 @@
-"""Memory: how much there is, what may not fit, and keeping what was freed."""
+"""Memory: how much is free, what does not fit, and how the C library keeps freed blocks."""
 
 from __future__ import annotations
 

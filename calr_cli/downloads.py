@@ -1,4 +1,4 @@
-"""Files from the network: resumed, tried again, from several sources, checked before they get their name."""
+"""Downloads that resume, retry, try several sources, and check a file before it gets its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How library code speaks: to a reporter, never to the terminal itself."""
+"""The interface through which library code reports to the user; it never writes to the terminal."""
 
 from __future__ import annotations
 

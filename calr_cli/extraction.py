@@ -1,4 +1,4 @@
-"""From images to features."""
+"""Extracts the features of images with an encoder."""
 
 from __future__ import annotations
 

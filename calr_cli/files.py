@@ -1,4 +1,4 @@
-"""Where state lives between commands, and how it is written: whole or not at all, by one at a time."""
+"""The folder for state between commands, and files that are written whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From host memory to the device that computes."""
+"""Copies arrays from host memory to the device that computes."""
 
 from __future__ import annotations
 

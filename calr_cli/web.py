@@ -1,4 +1,4 @@
-"""What a server answers, and what that means for a download: bytes, try again, or look elsewhere."""
+"""Requests to a server, and what its answer means: take the bytes, try again, or try another source."""
 
 from __future__ import annotations
 

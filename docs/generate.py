@@ -1,11 +1,14 @@
-"""Write the pages that are made from the code, or with ``--check`` tell which are out of step with it."""
+"""Write the pages that are made from the code, in whole or in part; ``--check`` names pages that differ."""
 
 from __future__ import annotations
 
 import argparse
+import ast
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
@@ -26,57 +29,59 @@ from calr_cli.config.wording import LEAVES, SECTIONS, TYPE_WORDS, range_words, s
 from calr_cli.files import atomic_write
 
 DOCS = Path(__file__).resolve().parent
+PACKAGE = DOCS.parent / "calr_cli"
 
 INTRODUCTION = """\
 # Configuration
 
-This page is generated from `calr_cli/config/schema.py` by `python docs/generate.py`; do not edit it.
+`python docs/generate.py` generates this page from `calr_cli/config/schema.py`; do not edit it.
 
-A value comes from the last of these that gives one:
+A setting gets its value from these sources. A later source overrides an earlier one:
 
 1. the default in the tables below;
 2. the preset of the dataset (`-d veri`), or the file of `--config FILE`, which replaces the preset;
 3. the recipe of `--recipe NAME`;
 4. `--set KEY=VALUE`, as often as needed, with the names below: `--set inter.memory.temperature=0.07`;
-5. a flag of its own, such as `-b/--batch-size`.
+5. a dedicated flag, such as `-b/--batch-size`.
 
-`--print-config` shows the result and where each value came from. A file nests the dotted names, as the
-presets do (`calr presets show veri`). `null` means that the value is worked out as the table says. Every
-wrong or unknown setting is reported at once, one line each.
+`--print-config` shows all settings and where each value came from. A file nests the dotted names, as the
+presets do (`calr presets show veri`). `null` means that calr works the value out as the table says. calr
+reports all wrong or unknown settings at once, one line each.
 
-The word in brackets is the source of the default: *paper* (arXiv 2403.16450), *release* (the authors'
-program), *field* (usual in re-identification), *ours* (chosen here).
+The word in brackets names the source of the default: *paper* (arXiv 2403.16450), *release* (the authors'
+program), *field* (usual in re-identification), *ours* (chosen for calr).
 """
 
 PRESETS = """
 ## What the presets change
 
-Datasets without a preset, your own among them, use the defaults. An empty cell is the default."""
+A dataset without a preset, such as your own, uses the defaults. An empty cell means the default."""
 
 RECIPES = """
 ## What the recipes change
 
-Without `--recipe` training follows the published method. A recipe has the last word over a preset or file."""
+Without `--recipe`, training follows the published method. A recipe overrides the preset or file."""
 
 COMMANDS = """\
 # Commands
 
-This page is generated from the commands in `calr_cli/cli` by `python docs/generate.py`; do not edit it.
-`--help` behind a command says the same.
+`python docs/generate.py` generates this page from the commands in `calr_cli/cli`; do not edit it.
+`--help` after a command shows the same text.
 
-Results go to stdout, progress and what to type next to stderr. Exit codes: 0 done; 1 a value or file that
-cannot be used, one line for each; 2 an unknown option or a missing argument; 130 interrupted.
+calr prints results on stdout, and progress and the next commands to type on stderr. The exit code is 0 on
+success; 1 if a value or file cannot be used (one line for each); 2 for an unknown option or a missing
+argument; 130 after an interrupt.
 
-`calr --install-completion` sets up Tab for bash, zsh, fish and PowerShell, `calr --show-completion` prints
+`calr --install-completion` sets up Tab for bash, zsh, fish and PowerShell; `calr --show-completion` prints
 what it would install. Tab then completes commands, options, and the names of datasets, networks, presets,
 runs and models.
 
-A default such as `model.arch` is that setting: what the model file knows of itself, else the preset of the
-dataset, else the default in [configuration.md](configuration.md).
+A default such as `model.arch` means the value of that setting: the one that the model file records, or else
+the preset of the dataset, or else the default in [configuration.md](configuration.md).
 """
 
 STAGES = {"train-intra": "intra", "train-inter": "inter"}
-"""Command -> the section of settings that its own flags belong to; of the others: evaluation."""
+"""Command -> the section of settings that its own flags belong to; every other command: evaluation."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -212,7 +217,59 @@ def commands() -> str:
     return COMMANDS + "\n".join(line for section in sections for line in section) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration, "commands.md": commands}
+def layers() -> list[list[str]]:
+    """The layers of the one-way order, top first, each with its rooms and single modules."""
+    with (DOCS.parent / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    (found,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    return [layer.split(" | ") for layer in found if layer != "__main__"]
+
+
+def order() -> str:
+    """The one-way order that import-linter checks."""
+    words = " -> ".join(" | ".join(names) for names in layers())
+    return f"```text\n{fill(words, 110, subsequent_indent='    ')}\n```\n"
+
+
+def docstring(file: Path) -> str:
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+
+
+def file_row(file: Path) -> list[str]:
+    name = file.relative_to(PACKAGE).as_posix()
+    job = docstring(file).partition("\n")[0].removesuffix(".").replace("|", r"\|")
+    return [f"[`{name}`](../calr_cli/{name})", job.replace("``", "`")]
+
+
+def rooms() -> str:
+    """Every file with the first line of its docstring, room by room, from the errors up to the commands."""
+    names = [name for layer in reversed(layers()) for name in layer]
+    single = [PACKAGE / f"{name}.py" for name in names if not (PACKAGE / name).is_dir()]
+    lines = ["### Modules outside the rooms", *table(("file", "job"), [file_row(file) for file in single])]
+    for name in names:
+        for room in sorted((PACKAGE / name).rglob("__init__.py")):
+            files = sorted(file for file in room.parent.glob("*.py") if not file.name.startswith("__"))
+            title = room.parent.relative_to(PACKAGE).as_posix()
+            lines += ["", f"### `{title}/`", "", docstring(room).replace("``", "`")]
+            lines += table(("file", "job"), [file_row(file) for file in files])
+    return "\n".join(lines) + "\n"
+
+
+def architecture() -> str:
+    """The page as written by hand, with the generated parts between their markers."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    for name, make in (("order", order), ("rooms", rooms)):
+        begin, end = f"<!-- {name}: generated by docs/generate.py -->\n", f"<!-- end of {name} -->\n"
+        before, rest = page.split(begin)
+        page = f"{before}{begin}\n{make()}\n{end}{rest.split(end)[1]}"
+    return page
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "architecture.md": architecture,
+    "configuration.md": configuration,
+    "commands.md": commands,
+}
 """File name -> what makes its text."""
 
 
@@ -220,7 +277,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path = DOCS) -> int:
     """Write the pages into ``folder``; with ``--check`` only compare. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit 1 if a page is out of step"
+        "--check", action="store_true", help="change nothing; exit 1 if a page differs from the code"
     )
     check = parser.parse_args(arguments).check
     stale = 0

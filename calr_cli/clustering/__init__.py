@@ -1,4 +1,4 @@
-"""Pseudo labels: clusters, pivots, refinement and their quality."""
+"""Pseudo labels: how they are made (clusters, pivots, refinement) and how good they are."""
 
 from calr_cli.clustering.agglomerative import agglomerative_labels
 from calr_cli.clustering.infomap import infomap_labels

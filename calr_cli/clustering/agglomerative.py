@@ -1,4 +1,4 @@
-"""Average-linkage clustering within one camera."""
+"""Average-linkage clustering of one camera's images, and the silhouette of the clusters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good the features of an epoch are, told by their clusters, without identities."""
+"""Judges the features of an epoch by their clusters and cameras, without identities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Global clustering: communities of a graph of neighbours by Infomap."""
+"""Global clustering: communities that Infomap finds in a graph of neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well pseudo labels agree with identities, where identities are known."""
+"""How well pseudo labels agree with known identities."""
 
 from __future__ import annotations
 

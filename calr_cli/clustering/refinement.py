@@ -1,4 +1,4 @@
-"""Camera-aware label refinement: what local labels say about global clusters."""
+"""Camera-aware label refinement: local labels decide which images stay in a global cluster."""
 
 from __future__ import annotations
 

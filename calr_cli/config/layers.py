@@ -1,4 +1,4 @@
-"""Reading one source of settings, a YAML file or ``--set`` texts, into flat values with their origin.
+"""Reads one source of settings, a YAML file or ``--set`` texts, into flat values with their origin.
 
 YAML is read as text and the schema alone gives types, so ``1e-4`` and ``off`` mean in a file, in ``--set``
 and in a flag what the setting makes of them, not what YAML 1.1 does.

@@ -1,4 +1,4 @@
-"""From a preset or file, ``--set`` and flags to settings; every problem found is told at once."""
+"""Combines presets, files, ``--set`` and flags into settings, and reports all problems at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each setting in words: its type and range, as the documentation and the error messages say them."""
+"""The type and range of each setting in words, for the documentation and the error messages."""
 
 from __future__ import annotations
 

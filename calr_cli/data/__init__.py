@@ -1,1 +1,1 @@
-"""From images on disk to batches."""
+"""Feeds a network: manifest, local labels, decoded images, augmentation and batches."""

@@ -1,4 +1,4 @@
-"""From uint8 pixels to network input, with and without augmentation, a batch at a time."""
+"""Turns a batch of uint8 pixels into network input, with or without augmentation."""
 
 from __future__ import annotations
 

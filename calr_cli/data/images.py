@@ -1,4 +1,4 @@
-"""Reading image files, in one way for checking, training and evaluation."""
+"""Reads image files in the same way for checking, training and evaluation."""
 
 from __future__ import annotations
 

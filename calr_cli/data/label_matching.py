@@ -1,4 +1,4 @@
-"""Which image each row of a label table means: by path or file name, cameras from 0 or from 1."""
+"""Finds the image of each row of a label table, by path or file name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Local labels as a file has them, before anyone knows which images are meant."""
+"""Local labels as they stand in a file, before they are matched with images."""
 
 from __future__ import annotations
 

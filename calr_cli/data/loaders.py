@@ -1,4 +1,4 @@
-"""Batches of pixels, made ready by threads ahead of their use."""
+"""Batches of pixels, which threads decode ahead of their use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``local_labels.csv``: what stage 1 leaves for stage 2, one label per training image."""
+"""Reads and writes ``local_labels.csv``, the labels that stage 1 hands over to stage 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``manifest.csv``: what preparing a dataset leaves for training to read."""
+"""Reads and writes ``manifest.csv``, the list of a prepared dataset's images."""
 
 from __future__ import annotations
 

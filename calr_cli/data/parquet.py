@@ -1,4 +1,4 @@
-"""Parquet files as rows of text, like those of a CSV file."""
+"""Reads Parquet files as rows of text, like a CSV file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images make up the batches of an epoch."""
+"""Draws the images that make up the batches of an epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images decoded and resized once, kept on disk or in memory for every epoch and every process."""
+"""A store of decoded images, on disk or in memory, made once for all epochs and processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables read with one clear line per problem."""
+"""Reads CSV, TSV and Parquet tables, and reports each problem in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neighbours and distances between features."""
+"""Nearest neighbours of features, and distances between features."""
 
 from calr_cli.distances.jaccard import jaccard_distance, jaccard_similarity
 from calr_cli.distances.knn import knn

@@ -1,4 +1,4 @@
-"""Taking out of features what a camera does to all of its images alike."""
+"""Removes from features what a camera changes in all of its images alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Jaccard distance between k-reciprocal encodings: stored only where two images share a neighbour."""
+"""Jaccard distances of k-reciprocal encodings, stored only for images that share a neighbour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact k nearest neighbours by inner product."""
+"""k nearest neighbours by inner product: exact by torch or FAISS, approximate by FAISS."""
 
 from __future__ import annotations
 

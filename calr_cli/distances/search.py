@@ -1,4 +1,4 @@
-"""The nearest of more images than fit into memory."""
+"""Finds the nearest images in a gallery that does not fit into memory."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Several devices: the processes that work together, and what they say to each other."""
+"""Several devices: one process for each, and how the processes communicate."""

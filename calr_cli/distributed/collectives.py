@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other; in a run of one process all of it is the identity.
+"""Communication between the processes of a run; with one process, every call is the identity.
 
 Tensors of a step go over the default group, by NCCL between GPUs and by gloo between CPUs. Objects and
 arrays of the host go over a group of gloo's own, whose time-out is long: labels may take rank 0 hours.

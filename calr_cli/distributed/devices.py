@@ -1,4 +1,4 @@
-"""Which devices a command works on, one process for each."""
+"""Decides on which devices a command works, with one process for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for a good moment."""
+"""Delays Ctrl-C until the current step has ended."""
 
 from __future__ import annotations
 

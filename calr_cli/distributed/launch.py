@@ -1,4 +1,4 @@
-"""One process per device: started, watched, and ended together."""
+"""Starts one process per device, watches the processes, and ends them together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processes of a run tell the user, carried to the one process that owns the terminal."""
+"""Carries the messages of all processes to the one process that owns the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One of the processes of a run: what it does around the work, and how it ends."""
+"""One process of a run: it prepares the work, does it, and reports how it ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a similarity to the probability that two images show the same identity."""
+"""Turns a similarity into the probability that two images show the same identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which gallery images a query should find, and which it must not be asked about."""
+"""Which gallery images a query should find, and which are left out."""
 
 from __future__ import annotations
 

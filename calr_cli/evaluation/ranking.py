@@ -1,4 +1,4 @@
-"""mAP, mINP and CMC of a distance matrix."""
+"""mAP, mINP and CMC of a distance matrix, or of its blocks."""
 
 from __future__ import annotations
 

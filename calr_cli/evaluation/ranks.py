@@ -1,4 +1,4 @@
-"""Where a query's matches stand among the gallery, without putting the gallery in order."""
+"""Finds the ranks of a query's matches without sorting the gallery."""
 
 from __future__ import annotations
 

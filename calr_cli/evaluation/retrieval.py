@@ -1,4 +1,4 @@
-"""mAP, mINP and CMC of features."""
+"""mAP, mINP and CMC of features, without the whole distance matrix."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Networks and their pretrained weights."""
+"""Networks, their pretrained weights, and the networks of other programs."""

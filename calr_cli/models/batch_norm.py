@@ -1,4 +1,4 @@
-"""Whose statistics batch normalisation takes: groups of images, not devices.
+"""Batch normalisation over groups of images, whatever the number of devices.
 
 A batch is cut into contiguous groups, and a network sees one group at a time, so that its batch norms need
 to know nothing of groups; only their running statistics do, which follow the first group of each batch, as

@@ -1,4 +1,4 @@
-"""The camera head: tells cameras apart, while the encoder learns to leave it nothing to tell."""
+"""The camera classifier: it tells cameras apart, and the encoder learns to prevent that."""
 
 from __future__ import annotations
 

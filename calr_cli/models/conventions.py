@@ -1,4 +1,4 @@
-"""By which names programs of the field save a network, and in what their networks differ from calr's.
+"""The names under which other programs save a network, and how their networks differ from calr's.
 
 Names and differences are those of the programs' public sources. What no file says, such as the last stride,
 is taken as the program does by default.

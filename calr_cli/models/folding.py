@@ -1,4 +1,4 @@
-"""Batch norms as part of the convolutions before them: less to do where nothing is trained."""
+"""Folds batch norms into the convolutions before them, which makes extraction faster."""
 
 from __future__ import annotations
 

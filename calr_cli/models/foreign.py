@@ -1,4 +1,4 @@
-"""Networks that other programs trained: recognised by names and shapes, and computing as they did there."""
+"""Recognises networks that other programs trained, and builds them so that they compute the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a file without a known hash can be the ImageNet weights of an architecture."""
+"""Checks whether a file without a known hash can be the ImageNet weights of an architecture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Non-local blocks: what fast-reid adds to the ResNets of its strongest models."""
+"""Non-local blocks, which fast-reid adds to the ResNets of its strongest models."""
 
 from __future__ import annotations
 

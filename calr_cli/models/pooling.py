@@ -1,4 +1,4 @@
-"""From a feature map to one vector per image."""
+"""Pools a feature map into one vector per image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the network's weights start from: random, ImageNet, or a file of the user's."""
+"""Loads the weights that training starts from: random, ImageNet, or a file of the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of `torch.save`, read without ever executing what is in them."""
+"""Reads files of `torch.save` without executing anything in them."""
 
 from __future__ import annotations
 

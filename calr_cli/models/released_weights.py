@@ -1,4 +1,4 @@
-"""The published ImageNet weight files: where they come from, what they are checked by, and the cache."""
+"""The published ImageNet weights: their addresses, their hashes, and the cache."""
 
 from __future__ import annotations
 

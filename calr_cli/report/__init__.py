@@ -1,1 +1,1 @@
-"""A run, or several side by side, as one page for people."""
+"""A web page about one run, or about several runs side by side."""

@@ -1,4 +1,4 @@
-"""Which clusters to look at, and what of each."""
+"""Chooses the clusters that the page shows, and the images of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which figures of the epochs make which curve."""
+"""Chooses the figures of the epochs that make each curve."""
 
 from __future__ import annotations
 

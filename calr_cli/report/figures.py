@@ -1,4 +1,4 @@
-"""The figures of the page: curves, maps, histograms; colour is never all that tells two things apart."""
+"""Draws curves, maps and histograms; colour is never the only difference between two things."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is to see of a run with its model and its images at hand."""
+"""What the model and the images of a run show, or why a part is missing."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ from calr_cli.report.retrieval import Retrieval, look_at_retrieval
 from calr_cli.training.checkpoint import ModelCard, load_model
 from calr_cli.training.reproducibility import keyed_rng
 from calr_cli.types import Dataset, FloatArray, ImageSet
+
+NETWORKS_OF_STAGE_1 = {
+    "per-camera": "Stage 1 trains a network for each camera; none of them has seen the other cameras.",
+    "shared": "Stage 1 trains one network for all cameras, from which stage 2 starts. "
+    "Look at the run of stage 2 for what such a network finds.",
+}
+"""Setting ``intra.network`` -> why the report of stage 1 shows no retrieval and no map."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def examine(
     """
     dataset = or_missing(lambda: load_dataset(run.settings.data.dataset, root, reporter), reporter)
     if run.stage == "intra":
-        none = Missing("Stage 1 trains a network for each camera, which knows nothing of the others.")
+        none = Missing(NETWORKS_OF_STAGE_1[run.settings.intra.network])
         return Findings(dataset, none, none, none, none)
     path = run.model
     if path is None:

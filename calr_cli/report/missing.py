@@ -1,4 +1,4 @@
-"""What a report cannot show says why."""
+"""Parts that a report cannot show, and the reasons."""
 
 from __future__ import annotations
 

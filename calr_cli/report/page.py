@@ -1,4 +1,4 @@
-"""The page: everything in one file, which needs nothing else."""
+"""Writes the page as one file that needs no other files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run folder says by itself: settings, figures, and how far the run has come."""
+"""What a run folder says without its model: settings, figures, and the epochs done."""
 
 from __future__ import annotations
 

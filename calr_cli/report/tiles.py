@@ -1,4 +1,4 @@
-"""Images of the page with what is to be said of each: ranked lists and clusters."""
+"""Images with a frame, a sign and a caption, for ranked lists and clusters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that the page shows of a run, ready to be written down."""
+"""Prepares everything that the page shows of a run for the templates."""
 
 from __future__ import annotations
 

@@ -94,6 +94,19 @@ def test_stage_1_shows_its_clusters_and_says_why_no_more(trained: Trained) -> No
     assert page.all("img")
 
 
+def test_stage_1_with_one_network_is_not_said_to_train_one_per_camera(
+    trained: Trained, tmp_path: Path
+) -> None:
+    """The sentence follows ``intra.network``, which the recipe plus sets to ``shared``."""
+    run = RunFolder(tmp_path / "shared")
+    shutil.copytree(trained.intra.path, run.path)
+    intra = run.settings.intra.model_copy(update={"network": "shared"})
+    run.write_settings(run.settings.model_copy(update={"intra": intra}))
+    page, missing, _ = report(run.path)
+    assert missing["ranked"].startswith("Stage 1 trains one network for all cameras")
+    assert "a network for each camera" not in page.words
+
+
 def test_without_local_labels_only_what_needs_them_is_missing(unfinished: RunFolder) -> None:
     unfinished.local_labels.unlink()
     page, missing, _ = report(unfinished.path)
