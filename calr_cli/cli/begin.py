@@ -104,6 +104,7 @@ def checked(
         CalrError: They are not, or cannot be used; or tensorboard is asked for and is not installed.
     """
     from calr_cli.method.build import check_start
+    from calr_cli.method.plugin import load_plugin
     from calr_cli.prepare.prepared import load_dataset
     from calr_cli.runs.tensorboard import require_tensorboard
 
@@ -111,6 +112,8 @@ def checked(
         require_tensorboard()
     dataset = load_dataset(settings.data.dataset, machine.root, reporter)
     reporter.note(check_start(settings))
+    if settings.plugin is not None:
+        reporter.note(f"plugin {settings.plugin}: {', '.join(load_plugin(settings.plugin).names)}")
     return Training(settings, dataset, machine, devices, tensorboard=tensorboard)
 
 

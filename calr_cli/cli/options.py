@@ -26,6 +26,7 @@ SETTING_FLAGS: dict[str, tuple[str, str]] = {
     "seed": ("seed", "--seed"),
     "deterministic": ("deterministic", "--deterministic"),
     "oracle": ("inter.selection.oracle", "--oracle"),
+    "plugin": ("plugin", "--plugin"),
     "memory_limit": ("memory_limit_gb", "--memory-limit"),
     "batch_size": ("{stage}.batch_size", "-b/--batch-size"),
     "num_instances": ("{stage}.num_instances", "--num-instances"),
@@ -89,6 +90,7 @@ Dataset = Annotated[
 ]
 Arch = Annotated[str | None, setting("model.arch", "-a", "--arch", metavar="ARCH")]
 Pooling = Annotated[str | None, setting("model.pooling", "--pooling", metavar="NAME")]
+Plugin = Annotated[str | None, setting("plugin", "--plugin", metavar="FILE")]
 Pretrained = Annotated[str | None, setting("model.pretrained", "--pretrained", metavar="WHICH")]
 Height = Annotated[str | None, setting("data.height", "--height", metavar="PIXELS")]
 Width = Annotated[str | None, setting("data.width", "--width", metavar="PIXELS")]

@@ -36,6 +36,7 @@ def train(
     seeds: options.Seeds = None,
     deterministic: options.Deterministic = None,
     oracle: options.Oracle = None,
+    plugin: options.Plugin = None,
     set_: options.Set = None,
     config: options.Config = None,
     recipe: options.Recipe = None,

@@ -32,6 +32,7 @@ def train_inter(
     seed: options.Seed = None,
     deterministic: options.Deterministic = None,
     oracle: options.Oracle = None,
+    plugin: options.Plugin = None,
     set_: options.Set = None,
     config: options.Config = None,
     recipe: options.Recipe = None,

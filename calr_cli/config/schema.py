@@ -7,6 +7,7 @@ docs/method.md says why).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
@@ -35,6 +36,11 @@ def bounded_by(other: str, *, above: bool = False) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _absolute(path: str | None) -> str | None:
+    """A run keeps the path, and may be resumed from another folder."""
+    return None if path is None else str(Path(path).expanduser().absolute())
 
 
 def _not_one(value: int) -> int:
@@ -320,8 +326,8 @@ class Settings(Section):
     batch_norm_group_size: Annotated[int, AfterValidator(_not_one)] = setting(
         64, "images that share batch-norm statistics, worked on at a time; 0: the whole batch [release]", ge=0
     )
-    plugin: str | None = setting(
-        None, "Python file with a loss or a global clustering of one's own (docs/extend.md) [ours]"
+    plugin: Annotated[str | None, AfterValidator(_absolute)] = setting(
+        None, "Python file with a loss or a global clustering of your own, see docs/extend.md [ours]"
     )
     deterministic: bool = setting(False, "only operations that give the same bits every time [ours]")
     data: Data = Data()

@@ -30,6 +30,11 @@ class Plugin:
     cluster: Callable[[FloatArray, IntArray], IntArray] | None = None
     loss: Loss | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """What it defines."""
+        return [name for name, value in vars(self).items() if value is not None]
+
 
 @cache
 def load_plugin(path: str | None) -> Plugin:
@@ -54,7 +59,7 @@ def load_plugin(path: str | None) -> Plugin:
     except Exception as error:
         raise ConfigError(f"plugin: {path} cannot be run: {type(error).__name__}: {error}") from error
     found = Plugin(getattr(module, "cluster", None), getattr(module, "loss", None))
-    if found == Plugin():
+    if not found.names:
         raise ConfigError(
             f"plugin: {path} defines neither cluster nor loss", "Define one of them, see docs/extend.md"
         )

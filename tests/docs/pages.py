@@ -40,3 +40,15 @@ def prose(page: Path) -> str:
     fenced = {line.number for line in fenced_lines(page)}
     lines = page.read_text(encoding="utf-8").splitlines()
     return "\n".join("" if number in fenced else text for number, text in enumerate(lines, start=1))
+
+
+def files_of(page: Path) -> dict[str, str]:
+    """The Python files that a page shows, by name: blocks that begin with the name as a comment."""
+    files: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in fenced_lines(page):
+        if line.language == "python" and (named := re.fullmatch(r"# (\w+\.py)", line.text)):
+            current = files.setdefault(named[1], [])
+        elif line.language == "python":
+            current.append(line.text)
+    return {name: "\n".join(lines) + "\n" for name, lines in files.items()}

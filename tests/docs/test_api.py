@@ -14,8 +14,9 @@ from tests.docs.pages import PAGES, fenced_lines, name
 from tests.support.made_up import write_image
 
 PYTHON = {page: [line for line in fenced_lines(page) if line.language == "python"] for page in PAGES}
-WITH_PYTHON = [page for page, lines in PYTHON.items() if lines and name(page) != "docs/deploy.md"]
-"""That one's example may import neither calr nor torch: test_deploy.py runs it."""
+ELSEWHERE = ("docs/deploy.md", "docs/extend.md")
+"""Pages whose Python is run by a test of their own: test_deploy.py, test_extend.py."""
+WITH_PYTHON = [page for page, lines in PYTHON.items() if lines and name(page) not in ELSEWHERE]
 
 
 def test_the_page_of_the_library_has_examples() -> None:

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from calr_cli.cli.app import app
 from calr_cli.config.loading import flat_settings
 from calr_cli.runs.folder import RunFolder
-from tests.docs.pages import PAGES, REPOSITORY, Line, fenced_lines, name
+from tests.docs.pages import PAGES, REPOSITORY, Line, fenced_lines, files_of, name
 from tests.support.foreign import Network, fast_reid, spcl
 from tests.support.made_up import FLAT, make_layout, write_image
 from tests.support.released import write_released
@@ -265,6 +265,8 @@ def test_a_command_that_nothing_would_run_is_noticed(line: Line) -> None:
 @pytest.mark.parametrize("page", STORIES, ids=name)
 def test_commands_of(page: Path, folder: Path, data: Path) -> None:
     shown = list(commands(name(page), fenced_lines(page)))
+    for file, text in files_of(page).items():
+        (folder / file).write_text(text, encoding="utf-8")
     if shown and not any(text.startswith("calr prepare-data") for _, text in shown):
         run(["prepare-data", "--root", str(data)], "what the page takes for granted")
     for number, text in shown:
