@@ -140,26 +140,3 @@ class RetrievalMetrics:
     def rank(self, r: int) -> float:
         """Rank-r in 0..1; a gallery smaller than ``r`` answers with its last rank."""
         return float(self.cmc[min(r, len(self.cmc)) - 1])
-
-
-@dataclass(frozen=True)
-class LabelQuality:
-    """How well pseudo labels agree with known identities; outliers count as singletons.
-
-    Pair figures count pairs of images: precision is the share of same-label pairs that are of one
-    identity, recall the share of same-identity pairs that have one label. BCubed figures average
-    the same shares over images. NMI uses the arithmetic mean of the two entropies. Outliers are
-    neither among the clusters nor among the singletons, clusters of one image.
-    """
-
-    pair_precision: float
-    pair_recall: float
-    pair_f: float
-    bcubed_precision: float
-    bcubed_recall: float
-    bcubed_f: float
-    nmi: float
-    num_clusters: int
-    num_singletons: int
-    num_identities: int
-    num_images: int

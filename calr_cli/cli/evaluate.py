@@ -20,6 +20,7 @@ from calr_cli.events import Reporter
 if TYPE_CHECKING:
     from calr_cli.config.loading import ResolvedSettings
     from calr_cli.models.foreign import ForeignWeights
+    from calr_cli.types import Dataset
 
 MEASURES = ("mAP", "Rank-1", "Rank-5", "Rank-10")
 
@@ -103,12 +104,13 @@ def evaluate(
     images = load_dataset(settings.data.dataset, root, reporter)
     model = check_start(settings) if file is None else str(file)
     reporter.note(f"model: {model}")
+    others = file is not None and on_main(lambda: is_of_other_images(file, images, reporter))
     logs = calr_home() / "logs" / "evaluate"
     result = {
         "model": model,
         **run_evaluation(settings, file, images, rerank, devices, logs, reporter, calibrate),
     }
-    if file is not None:
+    if file is not None and not others:
         on_main(lambda: keep_figures(file, result, reporter))
     if calibrate and file is not None:
         on_main(lambda: keep_calibration(file, result["calibration"]))
@@ -231,6 +233,16 @@ def keep_calibration(file: Path, calibration: Mapping[str, Any]) -> None:
 
     encoder, card = load_model(file)
     save_model(file, encoder, replace(card, calibration=calibration))
+
+
+def is_of_other_images(file: Path, dataset: Dataset, reporter: Reporter) -> bool:
+    """Whether the model is of calr and was trained on other images than the dataset has now; warns then."""
+    from calr_cli.method.evaluate import warn_of_other_images
+    from calr_cli.models.foreign import ForeignWeights
+    from calr_cli.training.checkpoint import open_model
+
+    opened = open_model(file)
+    return not isinstance(opened, ForeignWeights) and warn_of_other_images(file, opened[1], dataset, reporter)
 
 
 def keep_figures(file: Path, result: Mapping[str, Any], reporter: Reporter) -> None:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from scipy import sparse
 from sklearn.metrics import normalized_mutual_info_score
 
-from calr_cli.types import OUTLIER, IntArray, LabelQuality
+from calr_cli.figures import LabelQuality
+from calr_cli.types import OUTLIER, IntArray
 
 
 def label_quality(

@@ -20,6 +20,7 @@ from calr_cli.method import processes
 from calr_cli.method.build import check_start_model
 from calr_cli.runs.find import newest_local_labels
 from calr_cli.runs.folder import RunFolder
+from calr_cli.runs.images import claim_images, warn_of_other_images
 from calr_cli.types import Dataset, ImageSet, IntArray
 
 
@@ -83,6 +84,7 @@ def run_stage_1(
 ) -> dict[str, Any]:
     """Stage 1 in ``run``, with the run's settings; its summary."""
     settings = collectives.made_by_main(lambda: run.settings)
+    collectives.made_by_main(lambda: claim_images(run, dataset.train))
     reporter.stage(f"stage 1, intra-camera: {dataset.name} -> {run.path}")
     return {**processes.run_intra(settings, dataset, run, devices, reporter), "run": str(run.path)}
 
@@ -119,6 +121,7 @@ def run_stage_2(
 ) -> dict[str, Any]:
     """Stage 2 in ``run``, with the run's settings; its summary."""
     settings = collectives.made_by_main(lambda: run.settings)
+    collectives.made_by_main(lambda: claim_images(run, dataset.train))
     reporter.stage(f"stage 2, inter-camera: {dataset.name} -> {run.path}")
     summary = processes.run_inter(settings, dataset, local_labels, run, devices, reporter)
     return {**summary, "run": str(run.path)}
@@ -166,5 +169,6 @@ def find_local_labels(
         reporter.note(f"local labels: {labels} (the newest of {name})" if labels else none)
     if labels is not None:
         read_local_labels(labels, images)  # a wrong file stops the run before anything is written
+        warn_of_other_images(labels, images, reporter)
     check_start_model(settings, labels)
     return labels

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from calr_cli.config.schema import Settings
@@ -17,6 +19,7 @@ from calr_cli.events import Reporter
 from calr_cli.method.build import build_extractor, build_pixels
 from calr_cli.method.estimates import block_bytes, memory_limit, tell_estimate
 from calr_cli.models.encoder import Encoder
+from calr_cli.training.checkpoint import ModelCard
 from calr_cli.types import Dataset, FloatArray
 
 
@@ -37,6 +40,29 @@ def require_test_set(dataset: Dataset) -> None:
             f"{dataset.name} has query or gallery images without identities: nothing tells right from wrong",
             "Prepare it again with a pid for each of them",
         )
+
+
+def is_of_these_images(card: ModelCard, dataset: Dataset) -> bool:
+    """Whether the model was trained on the dataset's training images as they are now, as far as it knows.
+
+    A model of another dataset, or of an older calr, does not know better.
+    """
+    train = dataset.train
+    if card.images is None or card.dataset != dataset.name or card.images == train.fingerprint:
+        return True
+    cameras = (np.flatnonzero(train.camids == camid) for camid in np.unique(train.camids))
+    return any(train.subset(members).fingerprint == card.images for members in cameras)  # stage 1's models
+
+
+def warn_of_other_images(path: Path, card: ModelCard, dataset: Dataset, reporter: Reporter) -> bool:
+    """Warn if the model in ``path`` was trained on other images than ``dataset`` has now; whether it was."""
+    others = not is_of_these_images(card, dataset)
+    if others:
+        reporter.warning(
+            f"{path} was trained on other images than {dataset.name} has now: the dataset was prepared again "
+            "since, and the model may have been trained on images that it is tested on here"
+        )
+    return others
 
 
 def evaluate(

@@ -14,8 +14,7 @@ import pytest
 
 from calr_cli.cli import console
 from calr_cli.cli.console import RichReporter, Step, print_json, print_paths, print_table
-from calr_cli.figures import BeforeAndAfter, IntraEpoch, RefinementQuality, Seconds
-from calr_cli.types import LabelQuality
+from calr_cli.figures import BeforeAndAfter, IntraEpoch, LabelQuality, RefinementQuality, Seconds
 from tests.support.epoch_figures import inter_epoch
 
 

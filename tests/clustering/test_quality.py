@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
 from calr_cli.clustering import label_quality
-from calr_cli.types import LabelQuality
+from calr_cli.figures import LabelQuality
 from tests.support import oracles
 
 clusterings = st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 4)), min_size=1, max_size=24)

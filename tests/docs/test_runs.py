@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from calr_cli.events import SilentReporter
+from calr_cli.figures import LabelQuality
 from calr_cli.method.evaluate import evaluate
 from calr_cli.prepare.prepared import load_dataset
 from calr_cli.training.checkpoint import load_model
-from calr_cli.types import LabelQuality
 from tests.docs.pages import REPOSITORY
 from tests.report.conftest import Trained, trained, trained_once  # noqa: F401 - fixtures
 
@@ -61,7 +61,7 @@ def test_keys_of_an_epoch(trained: Trained, stage: str, title: str) -> None:  # 
 def test_keys_of_the_other_files(trained: Trained) -> None:  # noqa: F811
     run = trained.inter
     environment = run.read_environment()
-    assert {*environment, "git", "resumed"} == documented("### `environment.json`")
+    assert {*environment, "git", "resumed", "images"} == documented("### `environment.json`")
     selection = json.loads((run.path / "selection.json").read_text())
     assert selection.keys() == documented("### `selection.json`")
     figures = evaluate(

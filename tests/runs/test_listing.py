@@ -103,8 +103,8 @@ def test_a_run_that_is_one_of_several_goes_on_with_them(
         ("environment.json", "{", "environment.json is not as calr wrote it"),
         ("environment.json", '{"stage": "inter"}', "cannot be read: KeyError 'started'"),
         ("metrics.jsonl", "[]\n", "metrics.jsonl is not as calr wrote it"),
-        ("metrics.jsonl", '{"epoch": "2"}\n', "cannot be read: TypeError"),
-        ("metrics.jsonl", '{"epoch": 0, "monitoring": null}\n', "cannot be read: TypeError"),
+        ("metrics.jsonl", '{"epoch": "2"}\n', "metrics.jsonl is not as calr wrote it"),
+        ("metrics.jsonl", '{"epoch": 0, "monitoring": null}\n', "metrics.jsonl is not as calr wrote it"),
         ("evaluation.json", "{}", "cannot be read: KeyError 'mAP'"),
     ],
 )
