@@ -36,7 +36,7 @@ def gigabytes(size: float) -> str:
 
 
 def require_memory(needed: int, limit: int | None, what: str, remedy: str) -> None:
-    """Nothing, if ``needed`` bytes are within ``limit`` (None: there is none).
+    """Raise if ``needed`` bytes are more than ``limit`` (None: there is none).
 
     Raises:
         MemoryLimitError: They are not.

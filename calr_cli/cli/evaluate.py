@@ -208,7 +208,7 @@ def show_metrics(result: Mapping[str, Any]) -> None:
 
 
 def require_own(file: Path) -> None:
-    """Nothing, if a calibration can be kept in the file.
+    """Raise unless a calibration can be kept in the file.
 
     Raises:
         CheckpointError: Another program wrote it.

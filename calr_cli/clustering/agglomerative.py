@@ -46,13 +46,11 @@ def agglomerative_labels(distmat: npt.ArrayLike | sparse.sparray, num_clusters: 
     return agglomerative_partitions(distmat, [num_clusters])[0]
 
 
-def agglomerative_partitions(
-    distmat: npt.ArrayLike | sparse.sparray, counts: Sequence[int]
-) -> list[IntArray]:
+def agglomerative_partitions(pairs: npt.ArrayLike | sparse.sparray, counts: Sequence[int]) -> list[IntArray]:
     """`agglomerative_labels` for several numbers of clusters: the hierarchy is made once and cut at each.
 
     Args:
-        distmat: As there.
+        pairs: As there.
         counts: Numbers of clusters, each 1..N.
 
     Returns:
@@ -61,11 +59,11 @@ def agglomerative_partitions(
     Raises:
         ValueError: A number is not in 1..N.
     """
-    array = _as_similarities(distmat) if sparse.issparse(distmat) else np.asarray(distmat)
+    array = _as_similarities(pairs) if sparse.issparse(pairs) else np.asarray(pairs)
     for num_clusters in counts:
         if not 1 <= num_clusters <= array.shape[0]:
             raise ValueError(f"num_clusters is {num_clusters}, expected 1..{array.shape[0]}")
-    linkage = sparse_linkage if sparse.issparse(distmat) else _dense_linkage
+    linkage = sparse_linkage if sparse.issparse(pairs) else _dense_linkage
     return linkage(array, counts)
 
 
@@ -94,19 +92,19 @@ def candidate_counts(num_images: int) -> list[int]:
 
 
 def best_by_silhouette(
-    distmat: npt.NDArray[np.float32] | sparse.csr_array, counts: Sequence[int]
+    pairs: npt.NDArray[np.float32] | sparse.csr_array, counts: Sequence[int]
 ) -> tuple[IntArray, float]:
     """The partition with the best silhouette among those into ``counts`` clusters, and its silhouette.
 
     Args:
-        distmat: As in `agglomerative_labels`.
+        pairs: As in `agglomerative_labels`.
         counts: Numbers of clusters to choose from; of equally good ones, the first is taken.
 
     Returns:
         (N,) labels, and their `silhouette`.
     """
-    partitions = agglomerative_partitions(distmat, counts)
-    scores = [silhouette(distmat, labels) for labels in partitions]
+    partitions = agglomerative_partitions(pairs, counts)
+    scores = [silhouette(pairs, labels) for labels in partitions]
     best = int(np.argmax(scores))
     return partitions[best], scores[best]
 
@@ -155,19 +153,19 @@ def _dense_linkage(distances: npt.NDArray[Any], counts: Sequence[int]) -> list[I
     return [np.unique(partitions[n], return_inverse=True)[1].astype(np.int64) for n in counts]
 
 
-def silhouette(distmat: npt.NDArray[np.float32] | sparse.sparray, labels: IntArray) -> float:
+def silhouette(pairs: npt.NDArray[np.float32] | sparse.sparray, labels: IntArray) -> float:
     """Mean silhouette of a clustering in -1..1: label-free quality; singletons count 0.
 
     A partition of one cluster, or of singletons only, has no silhouette and counts 0.
 
     Args:
-        distmat: Dense, (N, N) distances with diagonal exactly 0; or sparse similarities, as
+        pairs: Dense, (N, N) distances with diagonal exactly 0; or sparse similarities, as
             ``agglomerative_labels`` takes them.
         labels: (N,) cluster labels.
     """
     classes, labels = np.unique(labels, return_inverse=True)
     if not 1 < len(classes) < len(labels):
         return 0.0
-    if sparse.issparse(distmat):
-        return sparse_silhouette(_as_similarities(distmat), labels)
-    return float(silhouette_score(distmat, labels, metric="precomputed"))
+    if sparse.issparse(pairs):
+        return sparse_silhouette(_as_similarities(pairs), labels)
+    return float(silhouette_score(pairs, labels, metric="precomputed"))

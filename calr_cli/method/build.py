@@ -50,7 +50,7 @@ def check_start(settings: Settings) -> str:
 
 
 def check_start_model(settings: Settings, local_labels: Path | None) -> None:
-    """Nothing, if there is or will be a network of stage 1 for stage 2, should it start from one.
+    """Raise if stage 2 is to start from a network of stage 1 and there neither is one nor will be.
 
     Args:
         settings: What the run is told.

@@ -24,7 +24,7 @@ from calr_cli.types import Dataset, FloatArray
 
 
 def require_test_set(dataset: Dataset) -> None:
-    """Nothing, if there are queries and a gallery with identities.
+    """Raise unless there are queries and a gallery with identities.
 
     Raises:
         DataError: There are not.

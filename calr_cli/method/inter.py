@@ -35,7 +35,8 @@ from calr_cli.method.monitoring import Monitor
 from calr_cli.method.selection import ModelSelection
 from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import load_model
-from calr_cli.training.objective import Objective
+from calr_cli.training.networks import Networks
+from calr_cli.training.objective import CameraAlignment, Objective
 from calr_cli.training.reproducibility import keyed_rng
 from calr_cli.types import Dataset, FloatArray, IntArray, Neighbours
 
@@ -73,9 +74,7 @@ def train_inter(
         OSError: The run folder cannot be written.
     """
     inter, images, camids = settings.inter, dataset.train, dataset.train.camids
-    encoder = build_encoder(settings, "inter", device)
-    alignment = build_alignment(settings, dataset.num_cameras, encoder, device)
-    networks = build_networks(inter.optimiser, encoder, alignment, inter.average)
+    networks, alignment = inter_networks(settings, dataset.num_cameras, device)
     monitor = Monitor(settings, dataset, reporter)
     reporter.note(f"neighbour search: {choose_backend(settings.search.backend, device)} on {device}")
     data = TrainingImages(images, build_pixels(settings, images, reporter))
@@ -83,7 +82,8 @@ def train_inter(
     if epochs.is_resumed:
         reporter.note(f"resuming {run.path} {epochs.state.position()} of {inter.epochs}")
     elif inter.start == "intra":
-        encoder.load_state_dict(collectives.made_by_main(lambda: load_model(run.start)[0].state_dict()))
+        start = collectives.made_by_main(lambda: load_model(run.start)[0].state_dict())
+        networks.encoder.load_state_dict(start)
     clustering = build_clustering(settings, reporter)
     selection = ModelSelection(settings, epochs, run, monitor)
     labels = None
@@ -112,12 +112,9 @@ def train_inter(
             iterations=inter.iters,
             rng=epoch.rng("batches"),
         )
-        if batches.shape[1] < inter.batch_size:
-            reporter.warning(
-                f"epoch {epoch.number + 1}: the clusters give only {batches.shape[1]} images, fewer than "
-                f"a batch of {inter.batch_size}: the batch shrinks for this epoch"
-            )
+        warn_of_small_batches(batches, inter.batch_size, epoch.number, reporter)
         losses = epoch.train(objective, batches)
+        looked = selection.keep(epoch.number + 1)
         figures = InterEpoch(
             epoch=epoch.number,
             images=len(images),
@@ -129,13 +126,23 @@ def train_inter(
             criterion=labels.criterion,
             seconds=epoch.seconds,
             quality=refinement_quality(labels, images.pids) if images.has_identities else None,
-            monitoring=selection.keep(epoch.number + 1),
+            monitoring=looked,
         )
         epoch.end(figures)
 
     if collectives.broadcast(run.tensorboard.is_dir()):
-        show_features(settings, encoder, data, labels, run, reporter)
+        show_features(settings, networks.encoder, data, labels, run, reporter)
     return summary(settings, dataset.name, run, epochs, selection.finish(reporter), selection.choice)
+
+
+def inter_networks(
+    settings: Settings, num_cameras: int, device: torch.device
+) -> tuple[Networks, CameraAlignment | None]:
+    """Encoder, optimiser and average, with pretrained weights; and the camera classifier with its loss."""
+    encoder = build_encoder(settings, "inter", device)
+    alignment = build_alignment(settings, num_cameras, encoder, device)
+    inter = settings.inter
+    return build_networks(inter.optimiser, encoder, alignment, inter.average), alignment
 
 
 def label_epoch(
@@ -167,7 +174,7 @@ def label_epoch(
     clusters, near, min_similarity = global_clusters(settings, features, camids, device, reporter)
     scores = neighbourhood_scores(near, min_similarity)
     pivots = select_pivots(clusters, scores, refinement.pivot)
-    refined = clusters
+    refined = clusters  # those that are discarded become outliers, for this epoch
     if refinement.enabled:
         assert local_labels is not None
         refined = refine_by_camera(clusters, local_labels, camids, pivots)
@@ -200,8 +207,8 @@ def global_clusters(
     clustering = build_clustering(settings, reporter)
     if settings.inter.clustering.standardise:
         features = standardise_by_camera(features, camids)
-    near = search_neighbours(settings, features, clustering.num_neighbours, device, reporter)
-    clusters = clustering.cluster(features, camids, near)
+    near = search_neighbours(settings, features, clustering.num_neighbours, device, reporter)  # knn
+    clusters = clustering.cluster(features, camids, near)  # infomap_labels, as published
     return clusters, near.nearest(settings.inter.clustering.k), clustering.min_similarity
 
 
@@ -214,6 +221,15 @@ def class_weights(
         return None
     weights: FloatArray = np.maximum(cluster_weights(refined_labels, camids), options.floor)
     return weights
+
+
+def warn_of_small_batches(batches: IntArray, batch_size: int, epoch: int, reporter: Reporter) -> None:
+    """Warn if the clusters of ``epoch`` hold too few images for a batch of ``batch_size``."""
+    if batches.shape[1] < batch_size:
+        reporter.warning(
+            f"epoch {epoch + 1}: the clusters give only {batches.shape[1]} images, fewer than "
+            f"a batch of {batch_size}: the batch shrinks for this epoch"
+        )
 
 
 def summary(

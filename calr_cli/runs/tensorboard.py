@@ -17,7 +17,7 @@ _NAME = "events.out.tfevents."
 
 
 def require_tensorboard() -> None:
-    """Nothing, if event files can be written.
+    """Raise unless event files can be written.
 
     Raises:
         ConfigError: tensorboard is not installed.
