@@ -15,18 +15,19 @@ from torch import Tensor
 from calr_cli.errors import CalrError
 
 CONTAINERS = ("state_dict", "model")
-"""Keys under which programs keep the state dict, beside their epoch, figures and optimiser."""
+"""Keys under which programs store the state dict, beside the epoch, figures and optimiser."""
 
 SAVE_HINT = "Write one with torch.save(model.state_dict(), FILE)"
 
 
 def safe_load(path: Path, error_class: type[CalrError]) -> Any:
-    """Read a file of `torch.save` that holds tensors and plain values; nothing in it is executed.
+    """Read a file of `torch.save` that has tensors and plain values; nothing in the file is executed.
 
-    Besides what torch allows, numbers of numpy are read, as Python's: many programs keep their best mAP so.
+    Besides the types that torch allows, the function reads numpy numbers and returns them as Python numbers,
+    because many programs store their best mAP as a numpy number.
 
     Raises:
-        CalrError: Of ``error_class``: no such file, damaged or cut short, or other Python objects in it.
+        CalrError: As ``error_class``: the file is missing, damaged or cut short, or has other Python objects.
     """
     try:
         file = path.open("rb")
@@ -52,7 +53,7 @@ def state_dict_of(content: Any, path: Path, error_class: type[CalrError]) -> dic
     """The state dict in what `safe_load` read, plain or in one of ``CONTAINERS``, without ``module.``.
 
     Raises:
-        CalrError: Of ``error_class``: there is none.
+        CalrError: As ``error_class``: there is no state dict.
     """
     if isinstance(content, Mapping):
         content = next((content[key] for key in CONTAINERS if key in content), content)
@@ -68,7 +69,7 @@ def state_dict_of(content: Any, path: Path, error_class: type[CalrError]) -> dic
 
 
 class _NumberType:
-    """Takes the place of ``numpy.dtype`` while a file is read, so that no file calls into numpy itself."""
+    """Replaces ``numpy.dtype`` while a file is read, so that no file calls numpy itself."""
 
     def __init__(self, code: str, *_: object) -> None:
         self.code = code
@@ -78,7 +79,7 @@ class _NumberType:
 
 
 def _number(kind: _NumberType, data: bytes) -> Any:
-    """Takes the place of numpy's maker of scalars."""
+    """Replaces numpy's function that makes scalars."""
     dtype = np.dtype(f"{kind.byte_order}{kind.code}")
     if dtype.kind not in "biuf":
         raise pickle.UnpicklingError(f"a numpy scalar of type {dtype}")
@@ -90,7 +91,7 @@ def _number_of_numpy_1(kind: _NumberType, data: bytes) -> Any:
 
 
 def _stand_in(made: Any, module: str, name: str) -> Any:
-    """``made``, found by torch where a file asks for ``module.name``."""
+    """``made``, under the name ``module.name`` for torch to find when a file asks for it."""
     made.__module__, made.__name__, made.__qualname__ = module, name, name
     return made
 
@@ -100,4 +101,4 @@ ALLOWED = [
     _stand_in(_number, "numpy._core.multiarray", "scalar"),
     _stand_in(_number_of_numpy_1, "numpy.core.multiarray", "scalar"),
 ]
-"""All that a file may name beyond torch's own list of tensors and containers."""
+"""Everything that a file may name beyond torch's own list of tensors and containers."""

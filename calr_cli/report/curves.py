@@ -20,12 +20,12 @@ _NO_MONITORING = "The test set was not looked at in these epochs (evaluation.mon
 
 @dataclass(frozen=True)
 class Measure:
-    """What is drawn together.
+    """The curves that one figure shows together.
 
     Attributes:
-        title: Of the figure.
-        keys: Name of each curve -> where a row has its value, with dots.
-        missing: Why there may be none.
+        title: Title of the figure.
+        keys: Name of each curve -> dotted key of its value in a row.
+        missing: Reason why the curves may be missing.
     """
 
     title: str
@@ -35,7 +35,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure, or why there is none."""
+    """A figure, or the reason why there is none."""
 
     title: str
     svg: Markup | None
@@ -92,7 +92,7 @@ COMPARED = (
 
 
 def panels_of(run: RunRecord, name: str) -> list[Panel]:
-    """The curves of one run; of stage 1 with a line per camera."""
+    """The curves of one run; stage 1 has a line per camera."""
     if run.stage == "inter":
         return [
             _panel(f"{name}-{n}", measure, [(key, run.rows, where) for key, where in measure.keys.items()])
@@ -104,7 +104,7 @@ def panels_of(run: RunRecord, name: str) -> list[Panel]:
 
 
 def compared_panels(runs: Sequence[RunRecord], name: str) -> list[Panel]:
-    """The same curves of all runs of stage 2, a figure for each."""
+    """The same curves for all runs of stage 2, with a figure for each curve."""
     return _one_line_each(name, COMPARED, {run.name: run.rows for run in runs if run.stage == "inter"})
 
 
@@ -128,7 +128,7 @@ def _panel(name: str, measure: Measure, lines: Sequence[tuple[str, Sequence[Row]
 
 
 def value_at(row: Row, key: str) -> float | None:
-    """The number that a row has under ``key``, with dots; None where it has none."""
+    """The number of a row under the dotted ``key``; None if it has none."""
     value: Any = row
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
