@@ -151,7 +151,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str 
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         plain = csv.writer(file, lineterminator="\n")
-        # Before Python 3.13 a lone carriage return is not quoted of itself.
+        # Before Python 3.13 a lone carriage return is not quoted by itself.
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         plain.writerow(columns)
         for row in rows:
