@@ -16,7 +16,7 @@ _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int:
-    """Bytes that can be taken now: what the machine has free, and no more than a container may use."""
+    """Bytes that this process can take now: the machine's free memory, within the container's limit."""
     free = int(psutil.virtual_memory().available)
     for limit, used in (
         ("memory.max", "memory.current"),
@@ -31,15 +31,15 @@ def available_memory() -> int:
 
 
 def gigabytes(size: float) -> str:
-    """A number of bytes for people: ``1.3 GB``."""
+    """A number of bytes as people read it: ``1.3 GB``."""
     return f"{size / 1e9:.1f} GB" if size >= 5e7 else f"{size / 1e6:.1f} MB"
 
 
 def require_memory(needed: int, limit: int | None, what: str, remedy: str) -> None:
-    """Raise if ``needed`` bytes are more than ``limit`` (None: there is none).
+    """Raise if ``needed`` bytes exceed ``limit`` (None: no limit).
 
     Raises:
-        MemoryLimitError: They are not.
+        MemoryLimitError: ``needed`` is above ``limit``.
     """
     if limit is not None and needed > limit:
         raise MemoryLimitError(
@@ -48,9 +48,9 @@ def require_memory(needed: int, limit: int | None, what: str, remedy: str) -> No
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep the large blocks that torch frees between batches; elsewhere nothing happens.
+    """Let glibc keep the large blocks that torch frees between batches; other C libraries are not changed.
 
-    By default glibc hands every block of more than 32 MiB back at once, and every batch pays for a
+    By default glibc returns every block of more than 32 MiB back at once, and every batch pays for a
     page fault per 4 KiB: on small machines and virtual ones that is most of the time of a step.
     """
     if sys.platform != "linux":

@@ -20,20 +20,20 @@ from calr_cli.web import DriveFile, DriveFolderFile, PassingError, Source, Sourc
 __all__ = ["Check", "Digest", "DriveFile", "DriveFolderFile", "Source", "adopt_file", "download"]
 
 ATTEMPTS = 4
-"""How often in a row a source may bring nothing new before the next one is asked."""
+"""Attempts in a row without new data after which the next source is tried."""
 
 
 class Check(Protocol):
-    """What a file has to be."""
+    """A condition on the content of a file."""
 
     def problem(self, path: Path) -> str:
-        """What is wrong with ``path``: the rest of a sentence that begins with its name, or nothing."""
+        """What is wrong with ``path``: the rest of a sentence that begins with its name; empty if right."""
         ...
 
 
 @dataclass(frozen=True)
 class Digest:
-    """The check sum of a file: ``algorithm`` of hashlib, ``hexadecimal`` whole or its first digits."""
+    """The digest of a file: ``algorithm`` is one of hashlib, ``hexadecimal`` its first digits or all."""
 
     algorithm: str
     hexadecimal: str
@@ -65,23 +65,24 @@ def download(
     error_class: type[CalrError],
     hint: str = "",
 ) -> None:
-    """Fetch ``target`` from the first source that gives it; nothing is done if it is there and right.
+    """Fetch ``target`` from the first source that delivers it, unless it is there and right.
 
-    The file appears under its name only whole and checked. What has arrived until then is in
-    ``<name>.part`` beside it; where the check is a `Digest`, the next call goes on from there, from whatever
-    source. Two calls at once, in this process or another, take turns.
+    The file gets its name only when it is complete and checked. Until then, the data are in ``<name>.part``
+    beside it; if the check is a `Digest`, the next call continues from there, from any source. Two calls at
+    the same time, in this process or another, take turns.
 
     Args:
-        sources: In the order in which to ask them.
+        sources: Sources, in the order in which to try them.
         target: The file; missing parent folders are made.
-        check: What it has to be, a `Digest` wherever one is known.
-        title: Of the progress, counted in bytes.
-        reporter: Told about retries and progress.
-        error_class: What to raise.
-        hint: What to do if every source fails, for example how to get the file by hand.
+        check: The condition on the file, a `Digest` if one is known.
+        title: Title of the progress, which counts bytes.
+        reporter: Receiver of retries and progress.
+        error_class: Class of the error to raise.
+        hint: Advice for the case that every source fails, for example how to get the file by hand.
 
     Raises:
-        CalrError: Of ``error_class``: no source gave the file, one line for each, or it cannot be written.
+        CalrError: As ``error_class``: no source delivered the file (one line for each), or ``target`` cannot
+            be written.
     """
     try:
         wait = partial(reporter.note, f"waiting for another process that fetches {target.name}")
@@ -103,7 +104,8 @@ def adopt_file(path: Path, target: Path, check: Check, error_class: type[CalrErr
     """Copy a file that was fetched by hand to ``target``, whole or not at all, after the same check.
 
     Raises:
-        CalrError: Of ``error_class``: it cannot be read, it is another file, or ``target`` cannot be written.
+        CalrError: As ``error_class``: ``path`` cannot be read or is a different file, or ``target`` cannot be
+            written.
     """
     if not path.is_file():
         raise error_class(f"no file {path}")
@@ -119,7 +121,7 @@ def adopt_file(path: Path, target: Path, check: Check, error_class: type[CalrErr
 def _fetch_from_any(
     sources: Sequence[Source], part: Path, check: Check, title: str, reporter: Reporter
 ) -> list[str]:
-    """Fill ``part`` from the first source that gives the file; else what is wrong with each."""
+    """Fill ``part`` from the first source that delivers the file; else return a problem per source."""
     problems = []
     for source in sources:
         try:
@@ -132,10 +134,10 @@ def _fetch_from_any(
 
 
 def _fetch(source: Source, part: Path, check: Check, title: str, reporter: Reporter) -> None:
-    """Fill ``part`` until it is what ``check`` says.
+    """Fill ``part`` until it passes ``check``.
 
     Raises:
-        SourceError: The source did not give it; what is worth resuming stays.
+        SourceError: The source did not deliver the file; data that can be resumed stay.
     """
     most, failures, anew = _size(part), 0, False
     while True:
@@ -163,7 +165,7 @@ def _fetch(source: Source, part: Path, check: Check, title: str, reporter: Repor
 
 
 def _transfer(source: Source, part: Path, title: str, reporter: Reporter) -> bool:
-    """Append to ``part``, or write it anew if the source cannot go on there; return whether it could."""
+    """Append to ``part``, or rewrite it if the source cannot continue; return whether it continued."""
     with answer(source, _size(part)) as file:
         if file.offset:
             reporter.note(f"{title}: going on after {file.offset / 1e6:.1f} MB")

@@ -17,28 +17,28 @@ class Progress(Protocol):
 
 
 class Reporter(Protocol):
-    """What a pipeline tells its user while it works."""
+    """Receives everything that library code reports to the user while it works."""
 
     def stage(self, title: str) -> None:
-        """A new part of the work begins."""
+        """Report that a new part of the work begins."""
         ...
 
     def progress(
         self, title: str, total: int, unit: str = "", done: int = 0
     ) -> AbstractContextManager[Progress]:
-        """A long step of ``total`` ``unit`` (images, iterations, ...) begins, ``done`` of it before."""
+        """Report that a step of ``total`` ``unit`` (images, ...) begins, of which ``done`` are done."""
         ...
 
     def metric(self, row: EpochFigures) -> None:
-        """One epoch's figures."""
+        """Report the figures of one epoch."""
         ...
 
     def note(self, text: str) -> None:
-        """One line the user should see."""
+        """Report one line that the user should see."""
         ...
 
     def warning(self, text: str) -> None:
-        """One line about something that is probably not as intended."""
+        """Report one line about something that the user probably did not intend."""
         ...
 
 
@@ -48,7 +48,7 @@ class _NoProgress:
 
 
 class SilentReporter:
-    """Says nothing: for use of the library from Python."""
+    """A reporter that ignores everything, for use of the library from Python."""
 
     def stage(self, title: str) -> None:
         """See `Reporter.stage`."""

@@ -25,22 +25,22 @@ def extract_features(
 ) -> FloatArray:
     """Features of images in record order, with the evaluation transform.
 
-    The encoder is put into evaluation mode and works where its weights are, as a copy with fewer layers
-    (`models.folding`). With several ranks each works on a contiguous part of the images, and rank 0 gets
-    all features.
+    The function puts the encoder into evaluation mode and uses a copy of it with fewer layers
+    (`models.folding`) on the device of its weights. With several ranks, each rank works on a contiguous part
+    of the images, and rank 0 gets all features.
 
     Args:
         encoder: The network.
-        pixels: Of N images.
+        pixels: Pixels of N images.
         batch_size: Images per forward pass.
-        reporter: Shown a progress in images.
-        title: Of that progress.
+        reporter: Receiver of the progress, which counts images.
+        title: Title of the progress.
 
     Returns:
-        (N, D) float32 unit rows; on ranks other than 0 those of their own part.
+        (N, D) float32 unit rows; on every rank except 0 only the rows of its own part.
 
     Raises:
-        DataError: An image that cannot be read.
+        DataError: An image cannot be read.
     """
     network = fold_batch_norms(encoder.eval())
     device = encoder.device

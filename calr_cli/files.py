@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 
 def calr_home() -> Path:
-    """``$CALR_HOME``, else ``calr`` in the user's cache folder. Not created here."""
+    """``$CALR_HOME``, or else ``calr`` in the user's cache folder; this function does not create it."""
     if home := os.environ.get("CALR_HOME"):
         return Path(home).expanduser()
     if os.name == "nt":
@@ -26,7 +26,7 @@ def calr_home() -> Path:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path`` that becomes ``path`` if the block ends well.
 
-    A block that raises leaves ``path`` as it was and no temporary file behind. Missing parent
+    If the block raises, ``path`` stays as it was and no temporary file remains. Missing parent
     folders are made.
 
     Raises:
@@ -52,13 +52,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def one_at_a_time(target: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Keep other processes, and threads, that would write ``target`` waiting.
+    """Make other processes and threads that want to write ``target`` wait.
 
-    The lock is an empty hidden file beside ``target``, `lock_of`. It stays: whoever waits for it has it open.
+    The lock is an empty hidden file beside ``target``, `lock_of`. It stays, because waiting processes have it
+    open.
 
     Args:
         target: A file or folder; missing parent folders are made.
-        waiting: Called once if another has the lock.
+        waiting: A function to call once if another process or thread has the lock.
 
     Raises:
         OSError: The folder cannot be written.
@@ -77,7 +78,7 @@ def one_at_a_time(target: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def lock_of(target: Path) -> Path:
-    """Where `one_at_a_time` keeps its lock."""
+    """The path of the lock of `one_at_a_time`."""
     return target.with_name(f".{target.name}.lock")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def to_device(values: npt.NDArray[Any] | Tensor, device: torch.device) -> Tensor:
-    """``values`` on ``device``; a GPU gets them while it works, and the host does not wait for the copy.
+    """``values`` on ``device``; a GPU copies them while it computes, and the host does not wait.
 
     On the CPU the tensor shares the memory of ``values``.
     """

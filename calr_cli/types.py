@@ -24,9 +24,9 @@ class ImageSet:
     """The images of one split, in record order (by content digest, ties by path).
 
     Attributes:
-        root: Folder that ``paths`` are relative to.
+        root: Folder to which ``paths`` are relative.
         paths: N relative POSIX paths.
-        pids: (N,) identities, ``UNKNOWN_PID`` where not known.
+        pids: (N,) identities, ``UNKNOWN_PID`` if not known.
         camids: (N,) cameras, from 0.
         digests: N content digests, hexadecimal.
     """
@@ -82,13 +82,13 @@ class Dataset:
 
     @property
     def num_cameras(self) -> int:
-        """One more than the largest camera id of the training split."""
+        """The largest camera id of the training split plus one."""
         return int(self.train.camids.max()) + 1 if len(self.train) else 0
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The k nearest images of each image, nearest first, the image itself counted.
+    """The k nearest images of each image, nearest first, including the image itself.
 
     Attributes:
         indices: (N, k) positions.
@@ -119,7 +119,7 @@ class RetrievalMetrics:
     Attributes:
         mAP: Mean average precision in 0..1, scikit-learn's non-interpolated definition.
         cmc: (R,) cumulative match curve in 0..1; ``cmc[r - 1]`` is Rank-r.
-        num_queries: Queries counted, those with at least one match.
+        num_queries: Number of queries with at least one match.
         mINP: Mean inverse negative penalty in 0..1: the share of matches among the images up to the
             farthest match.
         average_precision: (Q,) average precision of every query, NaN where it has no match.
@@ -138,5 +138,5 @@ class RetrievalMetrics:
         assert self.num_queries == np.count_nonzero(self.first_match >= 0)
 
     def rank(self, r: int) -> float:
-        """Rank-r in 0..1; a gallery smaller than ``r`` answers with its last rank."""
+        """Rank-r in 0..1; for a gallery smaller than ``r``, its last rank."""
         return float(self.cmc[min(r, len(self.cmc)) - 1])

@@ -18,22 +18,22 @@ import requests
 CONNECT_SECONDS = 15.0
 
 READ_SECONDS = 30.0
-"""How long a server may be silent."""
+"""Seconds for which a server may be silent."""
 
 LONGEST_WAIT = 60.0
-"""Seconds; a server that asks for more is left for the next source."""
+"""Seconds; if a server asks for a longer wait, the next source is tried."""
 
 CHUNK_BYTES = 1 << 16
 
 PASSING = (408, 425, 429, 500, 502, 503, 504)
-"""Status codes that may be gone a moment later."""
+"""Status codes of errors that may be over a moment later."""
 
 DRIVE = "https://drive.google.com/uc"
 
 
 @dataclass(frozen=True)
 class DriveFile:
-    """A public file on Google Drive; ``resource_key`` is in the links of files from before 2021."""
+    """A public file on Google Drive; links to files from before 2021 contain a ``resource_key``."""
 
     id: str
     resource_key: str | None = None
@@ -55,15 +55,15 @@ class DriveFolderFile:
 
 
 Source = str | DriveFile | DriveFolderFile
-"""Where a file can be had: an address, or a place on Google Drive."""
+"""A place to get a file from: an address, or a file on Google Drive."""
 
 
 class SourceError(Exception):
-    """This source will not give the file."""
+    """The source does not deliver the file."""
 
 
 class PassingError(Exception):
-    """The source may give the file a moment later: after ``wait`` seconds, if it said so."""
+    """The source may deliver the file later; ``wait`` is the number of seconds that it asked for, if any."""
 
     def __init__(self, message: str, wait: float | None = None) -> None:
         super().__init__(message)
@@ -72,7 +72,7 @@ class PassingError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """The bytes of a file from ``offset`` on; the whole file has ``total``, or 0 if that is not known."""
+    """The bytes of a file from ``offset`` on; ``total`` is the size of the whole file, 0 if not known."""
 
     offset: int
     total: int
@@ -81,14 +81,14 @@ class Answer:
 
 @contextmanager
 def answer(source: Source, have: int) -> Iterator[Answer]:
-    """Ask for a file of which the first ``have`` bytes are here already.
+    """Request a file, of which the first ``have`` bytes are already here.
 
-    A server that cannot go on there begins anew, which ``offset`` tells; one that has no more than
-    these bytes gives no chunks. Proxies are those of the environment.
+    If the server cannot continue there, it starts from the beginning, and ``offset`` is 0. If the file has no
+    more than ``have`` bytes, there are no chunks. The proxies of the environment are used.
 
     Raises:
-        SourceError: It cannot be reached, refuses, or answers with a web page.
-        PassingError: It is busy, or breaks off, also while the chunks are taken.
+        SourceError: The server cannot be reached, refuses, or answers with a web page.
+        PassingError: The server is busy, or the connection breaks, possibly while the chunks are read.
     """
     with requests.Session() as session:
         session.headers["Accept-Encoding"] = "identity"  # ranges are of the file, not of a compressed one
@@ -124,7 +124,7 @@ def _ask(session: requests.Session, source: Source) -> requests.Response:
 
 
 def _found(folder: DriveFolderFile) -> DriveFile:
-    """Look the file up in the folder's listing."""
+    """Find the file in the listing of the folder."""
     from gdown import download_folder  # gdown takes long to import, and few downloads need it
 
     try:
@@ -142,7 +142,7 @@ def _found(folder: DriveFolderFile) -> DriveFile:
 
 
 def _confirmed(page: str, source: Source) -> str:
-    """The address behind Google's question whether to take a file that was not scanned for viruses."""
+    """The address that follows Google's question about a file that was not scanned for viruses."""
     from gdown.download import get_url_from_gdrive_confirmation
 
     try:
@@ -174,7 +174,7 @@ def _check_status(response: requests.Response, source: Source) -> None:
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Seconds; the server gives them, or a date."""
+    """The seconds to wait; the server states seconds or a date."""
     text = response.headers.get("Retry-After", "")
     if text.isdecimal():
         return float(text)
@@ -184,7 +184,7 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 def _extent(response: requests.Response) -> tuple[int, int]:
-    """Where the bytes of the response begin in the file, and the size of the file or 0."""
+    """The position in the file at which the response begins, and the size of the file, 0 if not known."""
     if found := re.match(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "")):
         return int(found[1]), int(found[2]) if found[2] != "*" else 0
     length = response.headers.get("Content-Length", "")
@@ -227,7 +227,7 @@ def _unreachable(source: Source, error: requests.RequestException) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What the system or the protocol said, which requests and urllib3 wrap several times."""
+    """The error of the system or the protocol, which requests and urllib3 wrap several times."""
     while type(error).__module__.startswith(("requests.", "urllib3.")):
         cause = error.__cause__ or error.__context__
         if cause is None:

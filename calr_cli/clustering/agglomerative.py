@@ -14,7 +14,7 @@ from calr_cli.clustering.sparse_linkage import sparse_linkage, sparse_silhouette
 from calr_cli.types import IntArray
 
 DENSE_BOUND = 4_000
-"""Images up to which dense distances are no slower than sparse similarities, and small (0.2 GB)."""
+"""Number of images up to which dense distances are as fast as sparse similarities, and small (0.2 GB)."""
 
 
 _SMALLEST, _RATIO = 2.0, 1.25
@@ -24,15 +24,15 @@ _SMALLEST, _RATIO = 2.0, 1.25
 def agglomerative_labels(distmat: npt.ArrayLike | sparse.sparray, num_clusters: int) -> IntArray:
     """Average-linkage agglomerative clustering; every image gets a cluster.
 
-    Merges the nearest two clusters until ``num_clusters`` are left. Of equally near pairs, the one
-    with the lowest smallest members merges first, so the partition is defined also where many
-    distances are exactly 1.
+    The function merges the nearest two clusters until ``num_clusters`` are left. Among equally near pairs,
+    the pair with the lowest smallest members merges first, so the partition is defined even if many distances
+    are exactly 1.
 
     Args:
         distmat: Dense, (N, N) symmetric distances. Or a SciPy sparse array of (N, N) symmetric
             SIMILARITIES in 0..1, both triangles stored, the diagonal not: the distance of two images is
             1 - similarity, and exactly 1 where nothing is stored.
-        num_clusters: Clusters to make, 1..N.
+        num_clusters: Number of clusters to make, 1..N.
 
     Returns:
         (N,) labels 0..num_clusters-1, numbered by smallest member.
@@ -47,10 +47,10 @@ def agglomerative_labels(distmat: npt.ArrayLike | sparse.sparray, num_clusters: 
 
 
 def agglomerative_partitions(pairs: npt.ArrayLike | sparse.sparray, counts: Sequence[int]) -> list[IntArray]:
-    """`agglomerative_labels` for several numbers of clusters: the hierarchy is made once and cut at each.
+    """`agglomerative_labels` for several numbers of clusters, from one hierarchy that is cut at each.
 
     Args:
-        pairs: As there.
+        pairs: Distances or similarities as in `agglomerative_labels`.
         counts: Numbers of clusters, each 1..N.
 
     Returns:
@@ -94,11 +94,11 @@ def candidate_counts(num_images: int) -> list[int]:
 def best_by_silhouette(
     pairs: npt.NDArray[np.float32] | sparse.csr_array, counts: Sequence[int]
 ) -> tuple[IntArray, float]:
-    """The partition with the best silhouette among those into ``counts`` clusters, and its silhouette.
+    """The partition with the best silhouette for the numbers of clusters in ``counts``, and its silhouette.
 
     Args:
-        pairs: As in `agglomerative_labels`.
-        counts: Numbers of clusters to choose from; of equally good ones, the first is taken.
+        pairs: Distances or similarities as in `agglomerative_labels`.
+        counts: Numbers of clusters to choose from; among equally good numbers, the first wins.
 
     Returns:
         (N,) labels, and their `silhouette`.
@@ -156,7 +156,7 @@ def _dense_linkage(distances: npt.NDArray[Any], counts: Sequence[int]) -> list[I
 def silhouette(pairs: npt.NDArray[np.float32] | sparse.sparray, labels: IntArray) -> float:
     """Mean silhouette of a clustering in -1..1: label-free quality; singletons count 0.
 
-    A partition of one cluster, or of singletons only, has no silhouette and counts 0.
+    A partition into one cluster, or into singletons only, has no silhouette and counts 0.
 
     Args:
         pairs: Dense, (N, N) distances with diagonal exactly 0; or sparse similarities, as

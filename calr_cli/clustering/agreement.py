@@ -16,8 +16,8 @@ class LabelAgreement:
     """Two labelings of the same images, compared.
 
     Attributes:
-        ari: Adjusted Rand index: 1 for the same clusters, about 0 for independent ones.
-        num_moved: Images that would have to change their cluster for both to be the same: those outside
+        ari: Adjusted Rand index: 1 for the same clusters, about 0 for independent clusters.
+        num_moved: Images that would have to change their cluster to make both equal: the images outside
             of the best one-to-one pairing of clusters.
     """
 

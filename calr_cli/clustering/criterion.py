@@ -8,22 +8,22 @@ from calr_cli.types import OUTLIER, IntArray, Neighbours
 
 
 def label_criterion(neighbours: Neighbours, labels: IntArray, camids: IntArray) -> float:
-    """How many links to neighbours join two cameras inside one cluster, beyond chance.
+    """The share of links to neighbours that join two cameras inside one cluster, beyond chance.
 
-    What re-identification is for is finding an image again in another camera; so it is links between
-    cameras that count, and of them those that the clustering confirms. What it would confirm of as many
-    links drawn at random is taken away, so that one cluster of everything is worth nothing. Where there is
-    one camera, all links count.
+    Re-identification finds an image again in another camera. So only links between cameras count, and of
+    these only the links inside a cluster. The share that the same number of random links would have is
+    subtracted, so that one cluster of all images is worth nothing. If there is only one camera, all links
+    count.
 
-    It compares models of one run; how large it is differs between datasets and settings.
+    The criterion compares models of one run; its level differs between datasets and settings.
 
     Args:
         neighbours: (N, k).
-        labels: (N,) global labels; outliers confirm nothing.
+        labels: (N,) global labels; links of outliers are not inside a cluster.
         camids: (N,).
 
     Returns:
-        A share of all links below 1, the higher the better; 0 for no cluster and for one of everything.
+        A share of all links below 1; higher is better. 0 for no cluster and for one cluster of all images.
     """
     rows = np.arange(len(labels))[:, None]
     counted = neighbours.indices != rows
@@ -42,6 +42,6 @@ def label_criterion(neighbours: Neighbours, labels: IntArray, camids: IntArray) 
 
 
 def _ordered_pairs(labels: IntArray) -> float:
-    """Of different images with one label."""
+    """The number of ordered pairs of different images with the same label."""
     sizes = np.unique(labels, return_counts=True)[1].astype(np.float64)
     return float((sizes * (sizes - 1)).sum())

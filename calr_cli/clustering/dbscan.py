@@ -17,7 +17,7 @@ def dbscan_labels(similarity: sparse.csr_array, eps: float, min_samples: int = 4
         similarity: (N, N) symmetric CSR in 0..1 without the diagonal, with every pair within ``eps``; see
             `calr_cli.distances.jaccard_similarity`.
         eps: Largest distance of neighbours.
-        min_samples: Images within ``eps``, itself counted, that make an image a core.
+        min_samples: Number of images within ``eps``, the image itself included, that makes an image a core.
 
     Returns:
         (N,) labels 0..K-1, or ``OUTLIER``.

@@ -21,7 +21,7 @@ else:
     HAS_INFOMAP = True
 
 LOWEST_BAR = 0.1
-"""Jaccard similarities below it never link."""
+"""Pairs with a lower Jaccard similarity are never linked."""
 
 _BARS = (LOWEST_BAR, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 
@@ -29,16 +29,16 @@ _BARS = (LOWEST_BAR, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 def infomap_labels(
     neighbours: Neighbours, min_similarity: float, min_cluster_size: int = 5, seed: int = 123
 ) -> IntArray:
-    """Two-level directed Infomap on the links to neighbours that are similar enough.
+    """Labels from two-level directed Infomap on the links to neighbours that are similar enough.
 
     Args:
-        neighbours: Of N images; the image itself may be among its own.
+        neighbours: Neighbours of N images; an image may be among its own neighbours.
         min_similarity: Links below it are left out.
         min_cluster_size: Smaller clusters become outliers.
-        seed: Of Infomap's own generator.
+        seed: Seed of Infomap's own generator.
 
     Returns:
-        (N,) labels: 0..K-1, or ``OUTLIER`` for isolates and members of small clusters.
+        (N,) labels: 0..K-1, or ``OUTLIER`` for images without links and members of small clusters.
 
     Raises:
         ConfigError: Infomap is not installed.
@@ -52,22 +52,23 @@ def infomap_labels(
 def jaccard_communities(
     similarity: sparse.csr_array, max_outliers: float, min_cluster_size: int = 5, seed: int = 123
 ) -> IntArray:
-    """Two-level undirected Infomap on Jaccard similarities, linked as strictly as the images allow.
+    """Labels from two-level undirected Infomap on Jaccard similarities, with the strictest possible links.
 
-    A link needs a similarity of at least .5, or of the first of .45, .4, ... `LOWEST_BAR` with which no more
-    than ``max_outliers`` of the images are left out. So the bar rises by itself as features improve, where a
-    constant one leaves out nearly all images, or none, while they are bad.
+    A link needs a similarity of at least .5. If that leaves out more than ``max_outliers`` of the images, the
+    threshold falls to the first of .45, .4, ... `LOWEST_BAR` that does not. So the threshold rises by itself
+    as features improve. While features are bad, a constant threshold would leave out nearly all images, or
+    none.
 
     Args:
         similarity: (N, N) symmetric CSR in 0..1 without the diagonal; entries below `LOWEST_BAR` may be
             left out.
-        max_outliers: Share of the images.
+        max_outliers: Largest share of the images that may be outliers.
         min_cluster_size: Smaller clusters become outliers.
-        seed: Of Infomap's own generator.
+        seed: Seed of Infomap's own generator.
 
     Returns:
-        (N,) labels: 0..K-1, or ``OUTLIER``; more of these than ``max_outliers`` where the lowest bar still
-        leaves them out.
+        (N,) labels: 0..K-1, or ``OUTLIER``; more outliers than ``max_outliers`` if even the lowest
+        threshold leaves out too many images.
 
     Raises:
         ConfigError: Infomap is not installed.

@@ -9,7 +9,7 @@ from calr_cli.types import Neighbours
 
 
 def links(neighbours: Neighbours, min_similarity: float) -> npt.NDArray[np.bool_]:
-    """(N, k) bool: which neighbours are linked, those similar enough and not the image itself."""
+    """(N, k) bool: the neighbours that are similar enough for a link, without the image itself."""
     itself = np.arange(len(neighbours.indices))[:, None]
     linked: npt.NDArray[np.bool_] = (neighbours.indices != itself) & (
         neighbours.similarities >= min_similarity

@@ -14,14 +14,14 @@ PivotRule = Literal["best", "last"]
 
 
 def neighbourhood_scores(neighbours: Neighbours, min_similarity: float) -> npt.NDArray[np.float64]:
-    """How dense an image's neighbourhood is: the sum of 1 / (d + mean d) over its links.
+    """The density of each image's neighbourhood: the sum of 1 / (d + mean d) over its links.
 
     Args:
-        neighbours: Of N images; d is 1 - similarity, its mean taken over all N x k entries.
+        neighbours: Neighbours of N images; d is 1 - similarity, and its mean is over all N x k entries.
         min_similarity: Links below it are left out.
 
     Returns:
-        (N,) scores, 0 for an image without links; infinite where all features are the same.
+        (N,) scores, 0 for an image without links; infinite if all features are the same.
     """
     distances = np.maximum(1 - neighbours.similarities.astype(np.float64), 0)  # rounding can pass 1
     with np.errstate(divide="ignore"):
@@ -36,14 +36,14 @@ def select_pivots(labels: npt.ArrayLike, scores: npt.ArrayLike, rule: PivotRule 
     Args:
         labels: (N,) global labels.
         scores: (N,) neighbourhood scores.
-        rule: ``best`` takes the highest score (the first in record order of equal ones); ``last``
+        rule: ``best`` takes the highest score (among equal scores, the first in record order); ``last`` takes
             the last candidate in record order.
 
     Returns:
         (K,) positions of the pivots, -1 for a cluster without a candidate.
 
-    Differs from the reference: it takes the last candidate in FILE order, and file names start
-    with the identity; record order here does not depend on names.
+    Differs from the reference: the released program takes the last candidate in FILE order, and file names
+    start with the identity; record order does not depend on names.
 
     >>> import numpy as np
     >>> select_pivots(np.array([0, 0, 1, -1]), np.array([3.0, 4.0, 0.5, 0.5])).tolist()

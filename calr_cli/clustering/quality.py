@@ -22,11 +22,11 @@ def label_quality(
     Args:
         pseudo_labels: (N,) labels; every ``OUTLIER`` counts as a cluster of its own.
         pids: (N,) identities, all known.
-        camids: (N,) cameras. Where given, each figure is the mean of its values per camera, weighted
-            by the cameras' images (counts are sums): the way to look at local labels, which say
-            nothing across cameras. Without it, all images are looked at together.
+        camids: (N,) cameras. If given, each figure is the mean of its values per camera, weighted by the
+            cameras' numbers of images (counts are sums). Use it for local labels, which say nothing across
+            cameras. Without it, all images are measured together.
 
-    Precision of no pairs at all, and recall likewise, count 1; F of two zeros is 0.
+    Without any pairs, precision and recall are 1; F of two zeros is 0.
 
     >>> quality = label_quality([0, 0, 1, -1], [5, 5, 5, 6])
     >>> quality.pair_precision, round(quality.pair_recall, 3)

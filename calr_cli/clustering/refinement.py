@@ -11,10 +11,10 @@ from calr_cli.types import OUTLIER, IntArray
 def refine_by_camera(
     global_labels: IntArray, local_labels: IntArray, camids: IntArray, pivots: IntArray
 ) -> IntArray:
-    """Discard each pivot's same-camera companions that are not in the pivot's local cluster.
+    """Discard the images of each pivot's camera that are in its global but not in its local cluster.
 
-    Members from other cameras stay, and so does every member of a cluster without a pivot. A pivot
-    stays itself, so no cluster becomes empty.
+    Members from other cameras stay, and so does every member of a cluster without a pivot. The pivot stays
+    too, so no cluster becomes empty.
 
     Args:
         global_labels: (N,) clusters over all cameras, ``OUTLIER`` or 0..K-1.
@@ -40,7 +40,7 @@ def refine_by_camera(
 def cosine_probability(epoch: int, epochs: int) -> float:
     """Share of discards carried out in ``epoch`` (from 0): 0.5 (1 + cos(pi epoch / (3 epochs))).
 
-    The authors' self-paced schedule, commented out in the released program.
+    This is the authors' self-paced schedule, which is commented out in the released program.
     """
     return 0.5 * (1 + float(np.cos(np.pi * epoch / (3 * epochs))))
 
@@ -48,7 +48,7 @@ def cosine_probability(epoch: int, epochs: int) -> float:
 def discards_by_schedule(
     global_labels: IntArray, refined_labels: IntArray, probability: float, rng: np.random.Generator
 ) -> IntArray:
-    """Refined labels in which each discard is carried out with ``probability`` only."""
+    """Refined labels in which each discard is carried out only with ``probability``."""
     if probability >= 1:
         return refined_labels
     spared = rng.random(len(refined_labels)) >= probability

@@ -1,12 +1,13 @@
 """Average linkage and silhouette on sparse similarities, in memory proportional to the stored pairs.
 
-A pair that is not stored has similarity 0, which is distance 1. So the distance of clusters A and B is
-1 - (sum of the stored similarities between them) / (|A| |B|), and sums of stored similarities are all that
-either algorithm needs.
+A pair that is not stored has similarity 0, that is, distance 1. So the distance of clusters A and B is
+1 - (sum of the stored similarities between them) / (|A| |B|), and both algorithms need only sums of stored
+similarities.
 
 Source: reciprocal nearest neighbours, F. Murtagh, "A survey of recent advances in hierarchical clustering
-algorithms", The Computer Journal 26(4), 1983. A union of two clusters is never nearer to a third than both
-were, so two clusters that are each other's nearest stay so until they merge: all such pairs merge at once.
+algorithms", The Computer Journal 26(4), 1983. A union of two clusters is never nearer to a third cluster than
+both were. So two clusters that are each other's nearest stay so until they merge, and all such pairs can
+merge at once.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ _READS_BEFORE_CONTRACTION = 4  # of as many entries as the matrix has
 def sparse_linkage(similarities: sparse.csr_array, counts: Sequence[int]) -> list[IntArray]:
     """Average-linkage labels, as ``agglomerative_partitions`` describes them.
 
-    Beside the input (8 bytes a stored entry) it holds a matrix of sums between clusters of 12 bytes an entry
-    and usually under two thirds of the entries, and two such while the next, smaller one replaces it.
+    Besides the input (8 bytes per stored entry) the function holds a matrix of sums between clusters, with 12
+    bytes per entry and usually less than two thirds of the entries; it holds two such matrices while the
+    next, smaller matrix replaces the old one.
 
     Args:
-        similarities: (N, N) symmetric floats in 0..1, both triangles stored; the diagonal is not looked at.
+        similarities: (N, N) symmetric floats in 0..1, both triangles stored; the diagonal is ignored.
         counts: Numbers of clusters to make, each 1..N.
 
     Returns:
@@ -47,7 +49,7 @@ def sparse_linkage(similarities: sparse.csr_array, counts: Sequence[int]) -> lis
 
 
 def _cut(first: IntArray, second: IntArray, chosen: IntArray, total: int, count: int) -> IntArray:
-    """Labels after the ``chosen`` merges and, where these are too few, merges at distance 1."""
+    """Labels after the ``chosen`` merges and, if these are too few, merges at distance 1."""
     parent = np.arange(total)
     parent[second[chosen]] = first[chosen]
     # A cluster disappears once, into one with a smaller member: a forest, climbed by doubling.
@@ -62,11 +64,11 @@ def _cut(first: IntArray, second: IntArray, chosen: IntArray, total: int, count:
 def lowest_merges(
     similarities: sparse.csr_array, wanted: int
 ) -> tuple[IntArray, IntArray, npt.NDArray[np.float64]]:
-    """Merges of the average-linkage hierarchy, the ``wanted`` lowest below distance 1 among them.
+    """Merges of the average-linkage hierarchy that include the ``wanted`` lowest below distance 1.
 
     Returns:
         Smallest images of the two clusters of each merge, the smaller first, and their average
-        similarity; in no order. Fewer than ``wanted`` if there are not so many below distance 1.
+        similarity, in no particular order. Fewer than ``wanted`` if fewer are below distance 1.
     """
     clusters = _Clusters(similarities)
     first, second, heights = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
@@ -89,19 +91,19 @@ def lowest_merges(
 
 
 class _Clusters:
-    """Clusters of the rows of a matrix; each lives in the row of its smallest member.
+    """Clusters of the rows of a matrix; each has its place in the row of its smallest member.
 
-    So "first in the matrix" is the tie rule.
+    So ties are broken by the order of the rows.
 
     Attributes:
         matrix: (R, R) similarities of images or, once contracted, int64 sums between clusters.
         images: (R,) smallest image of each row.
-        owner: (R,) the row that each row's cluster lives in.
-        sizes: (R,) images of the cluster that lives in each row.
+        owner: (R,) row in which the cluster of each row has its place.
+        sizes: (R,) number of images of the cluster in each row.
         nearest: (R,) row of the nearest other cluster.
-        similarity: (R,) average similarity to it; 0 where no cluster lives.
-        entries: (R,) entries of the matrix to read for the cluster that lives in each row.
-        entries_read: Entries read since the matrix was made.
+        similarity: (R,) average similarity to the nearest cluster; 0 for a row without a cluster.
+        entries: (R,) number of entries of the matrix to read for the cluster in each row.
+        entries_read: Number of entries read since the matrix was made.
     """
 
     def __init__(self, similarities: sparse.csr_array) -> None:
@@ -113,7 +115,7 @@ class _Clusters:
         self.entries, self.entries_read = np.diff(similarities.indptr).astype(np.int64), 0
 
     def find_nearest(self, rows: IntArray) -> None:
-        """Find the nearest cluster of the clusters that live in ``rows``, ascending."""
+        """Find the nearest cluster of each cluster in ``rows``, which are ascending."""
         self.entries_read += int(self.entries[rows].sum())
         for part, sums in _group_sums(self.matrix, self.owner, rows, self.owner):
             lengths = np.diff(sums.indptr)
@@ -135,7 +137,7 @@ class _Clusters:
         return first[reciprocal], second[reciprocal]
 
     def merge(self, first: IntArray, second: IntArray) -> IntArray:
-        """Merge the clusters in rows ``second`` into those in ``first``; the rows to find nearest for."""
+        """Merge the clusters of rows ``second`` into ``first``; return the rows that need a new nearest."""
         target = np.arange(len(self.owner), dtype=self.owner.dtype)
         target[second] = first
         self.owner = target[self.owner]
@@ -148,7 +150,7 @@ class _Clusters:
         return stale
 
     def contract(self, rows: IntArray) -> IntArray:
-        """Replace the matrix by the sums between today's clusters; ``rows`` as they are numbered then."""
+        """Replace the matrix by the sums between the current clusters; return ``rows`` in its numbering."""
         kept = np.flatnonzero(self.similarity > 0)  # the others have nothing stored with any cluster
         position = np.zeros_like(self.owner)
         position[kept] = np.arange(len(kept))
@@ -184,7 +186,7 @@ def _group_sums(
         labels: (C,) label of each column, below C.
 
     Yields:
-        The place in ``groups`` of a block of them, and its (block, C) sums, columns not sorted.
+        The slice of ``groups`` that a block covers, and its (block, C) sums, columns not sorted.
     """
     wanted = np.zeros(len(owner), bool)
     wanted[groups] = True

@@ -8,14 +8,14 @@ from calr_cli.types import OUTLIER, FloatArray, IntArray
 
 
 def cluster_weights(labels: IntArray, camids: IntArray) -> FloatArray:
-    """Weight of each cluster in the loss: ln(1 + H), H the entropy (ln) of its cameras.
+    """Weight of each cluster in the loss: ln(1 + H), where H is the entropy (ln) of its cameras.
 
     Args:
         labels: (N,) labels, ``OUTLIER`` or 0..K-1 with every cluster present.
         camids: (N,).
 
     Returns:
-        (K,) float32; 0 for a cluster seen by one camera only.
+        (K,) float32; 0 for a cluster that only one camera sees.
     """
     kept = np.asarray(labels) != OUTLIER
     if not kept.any():

@@ -1,7 +1,7 @@
 """Reads one source of settings, a YAML file or ``--set`` texts, into flat values with their origin.
 
-YAML is read as text and the schema alone gives types, so ``1e-4`` and ``off`` mean in a file, in ``--set``
-and in a flag what the setting makes of them, not what YAML 1.1 does.
+YAML values are read as text, and only the schema gives types. So ``1e-4`` and ``off`` mean the same in a
+file, in ``--set`` and in a flag, whatever YAML 1.1 says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NULLS = ("null", "~")
 
 @dataclass(frozen=True)
 class Given:
-    """One value as the user gave it, and where."""
+    """One value as the user gave it, and its origin."""
 
     value: Any
     origin: str
@@ -35,12 +35,12 @@ class TextLoader(yaml.BaseLoader):
     """Reads scalars as text, bare ``null`` as None; a key given twice is an error."""
 
     def construct_scalar(self, node: yaml.ScalarNode) -> Any:
-        """The text of a scalar; None for ``null``, ``~`` and nothing unless quoted."""
+        """The text of a scalar; None for an unquoted ``null`` or ``~``, or an empty value."""
         text = super().construct_scalar(node)
         return None if node.style is None and text in ("", *NULLS) else text
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """A mapping; the later of two equal keys would silently win otherwise."""
+        """A mapping without equal keys, of which YAML would silently take the later."""
         seen: set[str] = set()
         for key, _ in node.value:
             if str(key.value) in seen:
@@ -52,7 +52,7 @@ class TextLoader(yaml.BaseLoader):
 
 
 def read_file(path: Path, origin: str, problems: list[str]) -> Layer:
-    """The settings in a YAML file; what is wrong with it is added to ``problems``."""
+    """The settings in a YAML file; its problems are added to ``problems``."""
     try:
         return read_layer(path.read_text(encoding="utf-8"), origin, problems)
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def read_assignments(assignments: Sequence[str], problems: list[str]) -> Layer:
 
 
 def flattened(tree: Mapping[Any, Any], prefix: str, origin: str, problems: list[str]) -> Layer:
-    """Dotted key -> value of what the schema knows; the rest is added to ``problems``."""
+    """Dotted key -> value of every setting that the schema knows; other keys are added to ``problems``."""
     layer: Layer = {}
     for name, value in tree.items():
         key = f"{prefix}{name}"
@@ -110,11 +110,11 @@ def flattened(tree: Mapping[Any, Any], prefix: str, origin: str, problems: list[
 
 
 def nearest_keys(key: str) -> list[str]:
-    """The settings that ``key`` is the end of (``lr``), else the one that is spelt most alike."""
+    """The settings that end in ``key`` (``lr``), or else the one with the most similar spelling."""
     ends = [leaf for leaf in LEAVES if leaf.endswith(f".{key}")]
     return ends or difflib.get_close_matches(key, [*LEAVES, *SECTIONS], n=1)
 
 
 def did_you_mean(candidates: Sequence[str]) -> str:
-    """The end of a message that offers ``candidates``, empty without any."""
+    """The end of a message that offers ``candidates``; empty if there are none."""
     return f"; did you mean {' or '.join(candidates)}?" if candidates else ""

@@ -25,10 +25,10 @@ RECIPES = files("calr_cli.config") / "recipes"
 
 @dataclass(frozen=True)
 class ResolvedSettings:
-    """Settings and where each came from.
+    """Settings and the origin of each.
 
     Attributes:
-        settings: What the run uses.
+        settings: Settings that the run uses.
         origins: Dotted key -> ``default``, ``preset veri``, ``--config FILE``, ``--set`` or a flag's text,
             one entry for every setting.
     """
@@ -43,7 +43,7 @@ def preset_names() -> list[str]:
 
 
 def recipe_names() -> list[str]:
-    """The names of the recipes, sorted: ways of training that differ from the published method."""
+    """The names of the recipes, sorted; a recipe changes the published method."""
     return _names(RECIPES)
 
 
@@ -87,15 +87,15 @@ def resolve_settings(
     """Settings by precedence: default < preset or file < ``recipe`` < ``assignments`` < ``flags``.
 
     Args:
-        dataset: Value of ``-d/--dataset``; its preset applies if it has one. Without it, ``--set`` names
-            the dataset, else the file, else the default does.
+        dataset: Value of ``-d/--dataset``; its preset applies if there is one. Without ``-d``, the dataset is
+            that of ``--set``, or else of the file, or else the default.
         config_file: YAML that replaces the preset.
-        assignments: ``KEY=VALUE`` texts of ``--set``; the later of two wins.
+        assignments: ``KEY=VALUE`` texts of ``--set``; of two with the same key, the later wins.
         flags: Dotted key -> (text of the flag, value); a value of None means that the flag was not given.
-        recipe: Name of one.
+        recipe: Name of a recipe.
 
     Raises:
-        ConfigError: One line per problem, all of them.
+        ConfigError: Some settings are wrong; there is a line for each problem.
     """
     problems: list[str] = []
     over = read_assignments(assignments, problems)
@@ -118,7 +118,7 @@ def load_settings_file(path: Path) -> Settings:
     """The settings of a run folder's ``config.yaml``, or of any settings file.
 
     Raises:
-        ConfigError: One line per problem, all of them.
+        ConfigError: Some settings are wrong; there is a line for each problem.
     """
     problems: list[str] = []
     return validated(read_file(path, str(path), problems), problems).settings
@@ -135,7 +135,7 @@ def flat_settings(settings: Settings) -> dict[str, Any]:
 
 
 def print_config(resolved: ResolvedSettings) -> str:
-    """The settings as YAML, each with its origin as a comment behind it."""
+    """The settings as YAML, each followed by its origin as a comment."""
     return annotated(resolved.settings.model_dump(), resolved.origins, "")
 
 
@@ -157,7 +157,7 @@ def to_yaml(tree: Mapping[str, Any]) -> str:
 
 
 def validated(given: Layer, problems: list[str]) -> ResolvedSettings:
-    """Settings from flat values, or one error with the ``problems`` so far and all that the schema finds."""
+    """Settings from flat values, or one error with the ``problems`` so far and those of the schema."""
     tree: dict[str, Any] = {}
     for key, entry in given.items():
         *sections, leaf = key.split(".")

@@ -15,15 +15,15 @@ from pydantic_core import PydanticCustomError
 
 
 def setting(default: Any, meaning: str, **limits: float) -> Any:
-    """A setting with its default, its meaning (unit and source in it) and its limits (ge, gt, le, lt)."""
+    """A setting with its default, its meaning (with unit and source) and its limits (ge, gt, le, lt)."""
     return Field(default=default, description=meaning, **limits)  # type: ignore[call-overload]
 
 
 def bounded_by(other: str, *, above: bool = False) -> AfterValidator:
-    """Check against the setting ``other``, declared earlier in the same section: not above it, or not below.
+    """A check that a setting is not above, or not below, ``other``, declared earlier in the same section.
 
-    A check on the field, not on the section, still runs when a third setting is wrong, so that all problems
-    are found at once.
+    A check on the field, unlike a check on the section, still runs if a third setting is wrong, so that all
+    problems are found at once.
     """
 
     def check(value: float, info: ValidationInfo) -> float:
@@ -54,7 +54,7 @@ K2 = Annotated[int, bounded_by("k1")]
 
 
 class Section(BaseModel):
-    """What every section has in common: nothing unknown, nothing changed after it is made."""
+    """The base of every section: it accepts no unknown settings and cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
@@ -277,7 +277,7 @@ class Inter(Section):
 
     @property
     def uses_stage_1(self) -> bool:
-        """Whether anything of stage 1 is wanted."""
+        """Whether stage 2 uses any result of stage 1."""
         return self.refinement.enabled or self.start == "intra"
 
 

@@ -16,7 +16,7 @@ TYPE_WORDS = {int: "whole number", float: "number", bool: "true or false", str: 
 
 
 def walk(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every field below ``section``, sections before what is in them, as (dotted key, field)."""
+    """Every field below ``section`` as (dotted key, field); a section comes before its fields."""
     for name, field in section.model_fields.items():
         yield prefix + name, field
         if is_section(field):
@@ -36,7 +36,7 @@ SECTIONS: dict[str, FieldInfo] = {key: field for key, field in walk(Settings) if
 
 
 def choices(field: FieldInfo) -> tuple[str, ...]:
-    """The values a setting chooses from; empty if it is not a choice."""
+    """The values from which a setting chooses; empty if it is not a choice."""
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 
@@ -63,7 +63,7 @@ def range_words(field: FieldInfo) -> str:
 
 
 def expected(field: FieldInfo) -> str:
-    """What a setting must be, to follow "must be": ``a number above 0, or null``."""
+    """The text after "must be" in a message: ``a number above 0, or null``."""
     if choices(field):
         return f"one of {range_words(field)}"
     base, *null = type_words(field).split(" or null")
@@ -72,6 +72,6 @@ def expected(field: FieldInfo) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as it is written in YAML or typed, on one short line."""
+    """A value as one writes it in YAML or on the command line, on one short line."""
     text = " ".join((value if isinstance(value, str) else json.dumps(value, default=str)).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -21,7 +21,7 @@ _ERASING_TRIES = 100
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """Pixels with ImageNet's mean and standard deviation per channel taken out.
+    """Pixels normalised with ImageNet's mean and standard deviation per channel.
 
     Args:
         pixels: (B, H, W, 3) uint8.
@@ -34,12 +34,12 @@ def normalise(pixels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Draws:
-    """What is random in the augmentation of B images.
+    """The random draws for the augmentation of B images.
 
     Attributes:
         flipped: (B,) whether the image is mirrored.
         corners: (B, 2) row and column of the crop's corner in the padded image.
-        rectangles: (B, 4) row, column, height and width of what is erased; height 0: nothing.
+        rectangles: (B, 4) row, column, height and width of the erased rectangle; height 0: none.
     """
 
     flipped: npt.NDArray[np.bool_]
@@ -56,11 +56,11 @@ class Augmentation:
     """Random flip, pad and crop, and erasing, independent for each image of a batch.
 
     Attributes:
-        flip_probability: Of a horizontal flip.
-        padding: Black pixels added on each side before a random crop back to size.
-        erasing_probability: Of one erased rectangle.
+        flip_probability: Probability of a horizontal flip.
+        padding: Number of black pixels added on each side before a random crop back to size.
+        erasing_probability: Probability of one erased rectangle.
         erasing_area: Smallest and largest share of the image that the rectangle covers.
-        erasing_aspect_min: Smallest height / width of it; the largest is its inverse.
+        erasing_aspect_min: Smallest height / width of the rectangle; the largest is the inverse.
     """
 
     flip_probability: float = 0.5
@@ -70,7 +70,7 @@ class Augmentation:
     erasing_aspect_min: float = 0.3
 
     def draw(self, count: int, height: int, width: int, rng: np.random.Generator) -> Draws:
-        """The draws for ``count`` images of ``height`` x ``width``: all those of a batch, on any device."""
+        """The draws for all ``count`` images of a batch, ``height`` x ``width``, whatever the devices."""
         flipped = rng.random(count) < self.flip_probability
         corners = rng.integers(0, 2 * self.padding + 1, size=(count, 2))
         sizes = np.zeros((count, 2), np.int64)
@@ -88,11 +88,11 @@ class Augmentation:
         return Draws(flipped, corners, np.concatenate([places, sizes], axis=1))
 
     def apply(self, pixels: Tensor, draws: Draws) -> Tensor:
-        """Augmented, normalised network input; the host waits for nothing.
+        """Augmented, normalised network input; the host does not wait for the device.
 
         Args:
             pixels: (B, H, W, 3) uint8.
-            draws: Of these B images.
+            draws: Draws for these B images.
 
         Returns:
             (B, 3, H, W) float32, channels last in memory.
@@ -106,7 +106,7 @@ class Augmentation:
         return rows.view(pixels.shape).permute(0, 3, 1, 2)
 
     def _crops(self, pixels: Tensor, flipped: Tensor, top: Tensor, left: Tensor) -> Tensor:
-        """Every row of a crop is a run of bytes in the padded images or in their mirror images."""
+        """The crops; every row of a crop is a run of bytes in a padded image or its mirror image."""
         count, height, width, _ = pixels.shape
         margin = self.padding
         padded = pad(torch.stack([pixels, pixels.flip(2)]), (0, 0, margin, margin, margin, margin))
@@ -119,14 +119,14 @@ class Augmentation:
 
 
 def _normalised_rows(pixels: Tensor) -> Tensor:
-    """(B, H, W * 3) float32. Long rows: loops over three channels would take ten times as long."""
+    """(B, H, W * 3) float32 in long rows; loops over three channels would take ten times as long."""
     mean = _per_pixel([255 * value for value in IMAGENET_MEAN], pixels)
     std = _per_pixel([255 * value for value in IMAGENET_STD], pixels)
     return pixels.flatten(2).float().sub_(mean).div_(std)
 
 
 def _inside(shape: torch.Size, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """(B, H, W * 3) float32: 1 where a value lies in its image's rectangle, else 0."""
+    """(B, H, W * 3) float32: 1 for a value inside its image's rectangle, else 0."""
     rows = torch.arange(shape[1], device=top.device)
     columns = torch.arange(shape[2] * 3, device=top.device) // 3
     in_rows = (rows >= top[:, None]) & (rows < (top + height)[:, None])
@@ -138,5 +138,5 @@ def _inside(shape: torch.Size, top: Tensor, left: Tensor, height: Tensor, width:
 
 
 def _per_pixel(values: Sequence[float], pixels: Tensor) -> Tensor:
-    """(W * 3,) float32: the three values for every pixel of a row, where the pixels are."""
+    """(W * 3,) float32: the three values for every pixel of a row, on the device of the pixels."""
     return to_device(np.tile(np.array(values, np.float32), pixels.shape[2]), pixels.device)

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from calr_cli.errors import DataError
 
 BACKGROUND = (124, 116, 104)
-"""What shows through transparent pixels: the mean of ImageNet, which normalising takes to zero."""
+"""Colour behind transparent pixels: the mean of ImageNet, which normalisation maps to zero."""
 
 _REPLACE = "Replace or delete it and run `calr prepare-data` again"
 
@@ -26,7 +26,7 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each orientation of the Exif standard but the upright one."""
+"""The operation that undoes each Exif orientation except the upright one."""
 
 
 def content_digest(content: bytes) -> str:
@@ -37,12 +37,13 @@ def content_digest(content: bytes) -> str:
 def decode_image(file: Path | BinaryIO) -> Image.Image:
     """The image as 8-bit RGB, upright.
 
-    Turned and mirrored as its Exif orientation says; of 16 bits the high byte is taken, in grey as in
-    colour; transparent pixels are composited over `BACKGROUND`; of several frames the first counts.
+    The image is turned and mirrored according to its Exif orientation. Of 16 bits the high byte is used, in
+    grey and colour images; transparent pixels are composited over `BACKGROUND`; of several frames the first
+    is used.
 
     Raises:
-        DataError: Its pixels are of a kind whose range is not known.
-        Exception: Whatever a decoder of arbitrary bytes stumbles over.
+        DataError: The range of the pixels' type is not known.
+        Exception: Any error of a decoder that reads arbitrary bytes.
     """
     with Image.open(file) as image:
         image.load()  # before the orientation is asked for: TIFF files turn upright while they load
@@ -55,7 +56,7 @@ def open_image(path: Path) -> Image.Image:
     """The image of a file; see `decode_image`.
 
     Raises:
-        DataError: Missing, empty, truncated, or not an image.
+        DataError: The file is missing, empty, truncated, or not an image.
     """
     try:
         return decode_image(path)

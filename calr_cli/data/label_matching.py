@@ -19,12 +19,12 @@ SEPARATOR = re.compile(r"[/\\]")
 
 @dataclass(frozen=True)
 class LabelMatch:
-    """Rows of a label table and the N images they were looked for among.
+    """The rows of a label table that belong to N images.
 
     Attributes:
         rows: (N,) row of each image, -1 for an image without a label.
-        by_path: Whether whole paths are the same on both sides; else file names are.
-        first_camera: The table's number for the images' camera 0.
+        by_path: Whether rows were matched by whole paths; otherwise by file names.
+        first_camera: Number in the table of the images' camera 0.
     """
 
     rows: IntArray
@@ -33,7 +33,7 @@ class LabelMatch:
 
     @property
     def by(self) -> str:
-        """What images were told by, in words."""
+        """What rows were matched by, in words."""
         return "path" if self.by_path else "file name"
 
 
@@ -42,19 +42,20 @@ def match_labels(
 ) -> LabelMatch:
     """Find the row of each image.
 
-    Whole paths decide where they name as many images as file names do; where cameras are counted
-    from is what more rows agree with. Rows of other images are passed over.
+    Rows are matched by whole paths if these match as many images as file names do, and by file names
+    otherwise. The number of the first camera is the one with which more rows agree. Rows of other images are
+    ignored.
 
     Args:
         table: The labels.
         names: N paths of images.
-        camids: (N,) their cameras.
-        first_cameras: What the table may call camera 0, the likeliest first.
+        camids: (N,) cameras of the images.
+        first_cameras: Possible numbers of camera 0 in the table, the likeliest first.
 
     Raises:
-        DataError: An image is listed twice, or in another camera than its own; a file name is that of
-            several images of a camera; or file names recur over cameras in such a way that both ways
-            to count cameras fit.
+        DataError: An image is listed twice, or under a camera that is not its own; several images of a camera
+            have the same file name; or file names occur in several cameras so that both ways to count
+            cameras fit.
     """
     by_path, key = _way_to_match(table, names)
     images: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
@@ -85,7 +86,7 @@ def match_labels(
 
 
 def _way_to_match(table: LabelTable, names: Sequence[str]) -> tuple[bool, Callable[[str], str]]:
-    """Whether paths are matched as they are, and what of a path is compared."""
+    """Whether whole paths are matched, and the function that gives the compared part of a path."""
     in_table = set(table.names)
     by_path = len(in_table & set(names))
     by_name = len({_file_name(name) for name in in_table} & {_file_name(name) for name in names})
@@ -102,7 +103,7 @@ def _first_camera(
     images: Collection[tuple[str, int]],
     first_cameras: Sequence[int],
 ) -> int:
-    """The one of ``first_cameras`` that lets most rows name an image."""
+    """The number among ``first_cameras`` with which most rows match an image."""
     rows = dict.fromkeys(first_cameras, 0)
     contested = False
     for row in table.rows:

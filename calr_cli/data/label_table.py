@@ -15,7 +15,7 @@ from calr_cli.types import IntArray
 COLUMNS = ("path", "camid", "local_label")
 
 ALIASES = {"file": "path", "camera": "camid"}
-"""Other names of these columns."""
+"""Other names of the columns."""
 
 REMEDY = (
     "Give a local_labels.csv, as `calr train-intra` and `calr labels import` write it, "
@@ -27,10 +27,10 @@ class LabelRow(NamedTuple):
     """One image and its local label.
 
     Attributes:
-        place: Where it is written, for messages.
-        name: The image's path, here or on another machine, or its bare file name.
-        camid: Its camera, from 0 or from 1, as the file counts.
-        local_label: From 0; the same number in two cameras is two labels.
+        place: Place in the file, for messages.
+        name: Path of the image, here or on another machine, or its bare file name.
+        camid: Camera of the image, from 0 or from 1, as the file counts.
+        local_label: Label from 0; the same number in two cameras means two labels.
     """
 
     place: str
@@ -41,7 +41,7 @@ class LabelRow(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelTable:
-    """All rows of a label file, or of a folder of them."""
+    """All rows of a label file, or of a folder of label files."""
 
     path: Path
     rows: list[LabelRow]
@@ -74,10 +74,10 @@ def read_label_csv(path: Path) -> LabelTable:
 
 
 def label_rows(problems: Problems, cells: Iterable[tuple[int, str, str, str]]) -> list[LabelRow]:
-    """Rows from (number of the line, name, camera, label), all of one file and as text.
+    """Rows from texts (number of the line, name, camera, label) of one file.
 
     Raises:
-        DataError: A camera or label that is not a number, or an image that is listed twice.
+        DataError: A camera or label is not a number, or an image is listed twice.
     """
     rows: list[LabelRow] = []
     seen: set[tuple[str, int]] = set()

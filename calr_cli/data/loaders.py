@@ -25,29 +25,29 @@ class PixelSource(Protocol):
 
     @property
     def height(self) -> int:
-        """Of every image."""
+        """Pixels along this side of every image."""
         ...
 
     @property
     def width(self) -> int:
-        """Of every image."""
+        """Pixels along this side of every image."""
         ...
 
     def __len__(self) -> int:
-        """N."""
+        """N, the number of images."""
         ...
 
     def batches(self, positions: Iterable[IntArray], *, pin: bool = False) -> Iterator[Tensor]:
-        """The pixels at each batch of positions in turn, (B, height, width, 3) uint8 in host memory.
+        """The pixels of each batch of positions in turn, (B, height, width, 3) uint8 in host memory.
 
-        They are made ready a few batches ahead in threads, which end when the iteration does.
+        Threads prepare a few batches ahead; they end when the iteration ends.
 
         Args:
-            positions: Of each batch.
-            pin: Into memory from which a GPU copies while it works.
+            positions: Positions of the images of each batch.
+            pin: Whether to use memory from which a GPU can copy while it computes.
 
         Raises:
-            DataError: An image that cannot be read, when its batch is due.
+            DataError: An image cannot be read; raised when its batch is due.
         """
         ...
 
@@ -57,16 +57,16 @@ class PixelSource(Protocol):
 
 
 class ImageFiles:
-    """Images that are decoded and resized each time they are asked for.
+    """Images that are decoded and resized each time they are used.
 
-    Threads do it, not processes: Pillow decodes and resizes outside the interpreter lock, and threads
+    Threads do the work, not processes: Pillow decodes and resizes outside the interpreter lock, and threads
     have nothing to pickle, copy or leave behind.
 
     Args:
-        images: Where the files are.
-        height: Of the network input.
-        width: Of the network input.
-        workers: Threads that decode.
+        images: Images with the paths of their files.
+        height: Height of the network input, in pixels.
+        width: Width of the network input, in pixels.
+        workers: Number of threads that decode.
     """
 
     def __init__(self, images: ImageSet, height: int, width: int, workers: int) -> None:
@@ -95,11 +95,11 @@ class ImageFiles:
 
 
 class StoredPixels:
-    """Images that lie decoded and resized in memory, or in a file that is mapped into it.
+    """Decoded and resized images in memory, or in a file that is mapped into memory.
 
     Args:
         pixels: (M, height, width, 3) uint8; read only.
-        rows: (N,) rows of ``pixels`` that are the N images; None: all of them.
+        rows: (N,) rows of ``pixels`` that belong to the N images; None: all rows.
     """
 
     def __init__(self, pixels: UInt8Array, rows: IntArray | None = None) -> None:

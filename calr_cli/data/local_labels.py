@@ -19,8 +19,8 @@ def write_local_labels(path: Path, images: ImageSet, labels: IntArray) -> None:
 
     Args:
         path: File to write.
-        images: The N training images.
-        labels: (N,) local labels, from 0; they need not be unique over cameras.
+        images: N training images.
+        labels: (N,) local labels, from 0; two cameras may use the same numbers.
     """
     assert labels.shape == (len(images),)
     write_table(path, COLUMNS, zip(images.paths, images.camids.tolist(), labels.tolist(), strict=True))
@@ -29,19 +29,19 @@ def write_local_labels(path: Path, images: ImageSet, labels: IntArray) -> None:
 def read_local_labels(path: Path, images: ImageSet) -> IntArray:
     """Read the local labels of ``images``: a CSV, or a folder of ``cam<k>/pseudo_label.npy``.
 
-    Rows of other images are ignored, so that labels of a whole dataset serve for a part of it.
+    Rows of other images are ignored, so labels of a whole dataset also serve a part of it.
 
     Args:
         path: File or folder to read.
-        images: The N training images.
+        images: N training images.
 
     Returns:
-        (N,) labels in the images' order, 0..L-1, unique over cameras: one number in two cameras
-        is two labels.
+        (N,) labels in the images' order, 0..L-1, unique over cameras: the same number in two
+            cameras becomes two labels.
 
     Raises:
-        DataError: It cannot be read, is of another dataset, lacks images, lists one twice, says
-            another camera, or has a label that is not a number.
+        DataError: The labels cannot be read, belong to another dataset, lack images, list an image twice or
+            under another camera, or have a label that is not a number.
     """
     table = read_label_table(path)
     match = match_labels(table, images.paths, images.camids)
@@ -53,16 +53,16 @@ def read_label_table(path: Path) -> LabelTable:
     """Read whatever local labels ``path`` holds: a CSV, or a folder of ``cam<k>/pseudo_label.npy``.
 
     Raises:
-        DataError: It cannot be read, or has a label or camera that is not a number.
+        DataError: The labels cannot be read, or a label or camera is not a number.
     """
     return read_official_labels(path) if path.is_dir() else read_label_csv(path)
 
 
 def require_labels(table: LabelTable, match: LabelMatch, images: ImageSet, every: bool = True) -> None:
-    """Raise unless every image has a label, or any image if not ``every``.
+    """Raise unless every image has a label; if not ``every``, raise only if no image has one.
 
     Raises:
-        DataError: Says which cameras lack how many, or that the table is of another dataset.
+        DataError: Images lack labels (says how many in which cameras), or the table is of another dataset.
     """
     unlabelled = np.flatnonzero(match.rows < 0)
     if len(unlabelled) == len(images):
@@ -82,7 +82,7 @@ def require_labels(table: LabelTable, match: LabelMatch, images: ImageSet, every
 
 
 def unique_over_cameras(labels: IntArray, camids: IntArray) -> IntArray:
-    """(N,) labels 0..L-1 in which one number of ``labels`` in two cameras is two."""
+    """(N,) labels 0..L-1 in which the same number in two cameras becomes two labels."""
     pairs = np.stack([camids, labels], axis=1)
     unique: IntArray = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
     return unique

@@ -22,20 +22,20 @@ REMEDY = "Prepare the dataset again with `calr prepare-data`, it writes this fil
 
 
 def dataset_folder(name: str) -> Path:
-    """Where the manifest and the card of dataset ``name`` live. Not created here."""
+    """The folder of the manifest and the card of dataset ``name``; this function does not create it."""
     return calr_home() / "datasets" / name
 
 
 def manifest_path(name: str) -> Path:
-    """The manifest of dataset ``name``, whether there is one or not."""
+    """The path of the manifest of dataset ``name``, which need not exist."""
     return dataset_folder(name) / "manifest.csv"
 
 
 def record_order(record: Record) -> tuple[int, str, str]:
     """Sort key: by split, then content digest, ties by path; never by name first.
 
-    Names start with the identity in most datasets, and clustering depends on the order of its
-    images: sorted by name, identities would leak into the labels.
+    In most datasets names start with the identity, and clustering depends on the order of its images. If
+    images were sorted by name, identities would leak into the labels.
     """
     split, path, _, _, digest = record
     return SPLITS.index(split), digest, path
@@ -48,16 +48,16 @@ def write_manifest(path: Path, records: Iterable[Record]) -> None:
 
 
 def read_manifest(path: Path, name: str, root: Path, inside_root: bool = True) -> Dataset:
-    """Read the dataset ``name`` whose images lie under ``root``.
+    """Read the dataset ``name``, whose images lie below ``root``.
 
     Args:
         path: The ``manifest.csv``.
         name: Name of the dataset.
-        root: Folder that relative paths start from.
-        inside_root: Whether absolute paths and ``..`` are refused (own data may lie anywhere).
+        root: Folder at which relative paths start.
+        inside_root: Whether to refuse absolute paths and ``..`` (a user's own images may lie anywhere).
 
     Raises:
-        DataError: The file cannot be read, a value makes no sense, or there is no training image.
+        DataError: The file cannot be read, a value is invalid, or there is no training image.
     """
     problems = Problems(path)
     seen: set[tuple[str, str]] = set()

@@ -1,7 +1,8 @@
 """The local labels that the authors of CALR released: one ``cam<k>/pseudo_label.npy`` per camera.
 
-Each is an (N, 3) array of text: an absolute path on the authors' machine, the label, the camera. Folders
-count cameras from 1; the third column does so for MSMT17 and VeRi-776, and from 0 for the other two.
+Each file is an (N, 3) array of text: an absolute path on the authors' machine, the label, the camera. Folders
+count cameras from 1. The third column counts from 1 for MSMT17 and VeRi-776, and from 0 for the other two
+datasets.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def read_official_labels(folder: Path) -> LabelTable:
     """Read all ``cam<k>/pseudo_label.npy`` in ``folder``; the camera of an image is its folder's k.
 
     Raises:
-        DataError: There is none, or one is no such array, lists two cameras, or has a label that is
-            not a number. All damaged files are named at once.
+        DataError: There is no such file, or a file is no such array, lists two cameras, or has a label that
+            is not a number. One error names all damaged files.
     """
     try:
         cameras = {
@@ -57,7 +58,7 @@ def _camera_rows(path: Path, camera: int) -> list[LabelRow]:
 
 
 def _text_array(path: Path) -> list[list[str]]:
-    """The rows of an (N, 3) array of text; an array of Python objects is refused, never unpickled."""
+    """The rows of an (N, 3) array of text; refuses an array of Python objects and never unpickles it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy warns of some headers before it refuses them

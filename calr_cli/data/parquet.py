@@ -12,7 +12,7 @@ PARQUET = ".parquet"
 
 
 def read_parquet(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The names of the columns as row 0, then the rows from 1; lists, structures and bytes are left out.
+    """The names of the columns as row 0, then the rows from 1; leaves out lists, structures and bytes.
 
     Raises:
         DataError: pyarrow is not installed, or the file is not Parquet.

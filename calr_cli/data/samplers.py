@@ -19,18 +19,18 @@ def cluster_batches(
 ) -> IntArray:
     """Batches of a few images from each of many clusters, preferably from other cameras.
 
-    A pass takes the clusters in random order. Each gives a random anchor and ``num_instances - 1``
-    others: from other cameras than the anchor's where the cluster has any, else from the same; with
-    replacement where there are fewer candidates than ``num_instances``. A singleton gives one image,
-    outliers none. A pass is cut into batches, its last partial one dropped, and passes follow each
-    other until there are enough batches.
+    A pass takes the clusters in random order. Each cluster gives a random anchor and ``num_instances - 1``
+    more images: from other cameras than the anchor's if the cluster has any, and from the same camera
+    otherwise; with replacement if there are fewer candidates than ``num_instances``. A singleton gives one
+    image, outliers give none. A pass is cut into batches, its last partial batch is dropped, and passes
+    follow each other until there are enough batches.
 
     Args:
         labels: (N,) pseudo labels.
         camids: (N,).
-        batch_size: Images per batch; where one pass has fewer, the batch shrinks to the pass.
-        num_instances: Images per cluster.
-        iterations: Batches to draw.
+        batch_size: Number of images per batch; if one pass has fewer, the batch shrinks to the pass.
+        num_instances: Number of images per cluster.
+        iterations: Number of batches to draw.
         rng: Source of all draws.
 
     Returns:

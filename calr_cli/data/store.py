@@ -41,22 +41,22 @@ def open_pixels(
     cache: Literal["disk", "ram", "off"],
     reporter: Reporter,
 ) -> PixelSource:
-    """The pixels of ``images``, from a store of decoded images where there can be one.
+    """The pixels of ``images``, from a store of decoded images if possible.
 
-    Every process calls it at the same time: one on each machine decodes, and all share what it made. A
-    store on disk is named by the content of the images, and a later run finds it. Where a store does not
-    fit, a warning says so and images are decoded each time they are asked for.
+    All processes call this function at the same time; one process on each machine decodes, and all share the
+    store. The content of the images determines the name of a store on disk, so a later run finds it. If a
+    store does not fit, the function warns, and images are decoded each time they are used.
 
     Args:
         images: N images.
-        height: Of the network input.
-        width: Of the network input.
-        workers: Threads that decode.
-        cache: Where the N x height x width x 3 bytes are kept.
-        reporter: Told the size beforehand and shown a progress in images, unless they are few.
+        height: Height of the network input, in pixels.
+        width: Width of the network input, in pixels.
+        workers: Number of threads that decode.
+        cache: Place for the N x height x width x 3 bytes.
+        reporter: Receiver of the size and of a progress in images, unless there are few images.
 
     Raises:
-        DataError: An image that cannot be read, or is not the one that was prepared.
+        DataError: An image cannot be read, or is not the one that was prepared.
     """
     files = ImageFiles(images, height, width, workers)
     if cache == "off" or not len(images):
@@ -95,7 +95,7 @@ def _on_disk(files: ImageFiles, reporter: Reporter) -> UInt8Array | None:
 
 
 def _in_memory(files: ImageFiles, reporter: Reporter) -> UInt8Array | None:
-    """Of a file without a name: it goes when the last process that has it open does, however that ends."""
+    """Pixels in a file without a name, which disappears with the last process that has it open."""
     with ExitStack() as until_all_have_it:
 
         def make() -> Path | None:
@@ -136,7 +136,7 @@ def _decode(files: ImageFiles, file: BinaryIO, place: str, reporter: Reporter) -
 
 
 def _require_unchanged(images: ImageSet, position: int) -> None:
-    """A store that bears the digests of the prepared images must not hold others."""
+    """Raise unless the images still have the digests with which they were prepared."""
     path = images.root / images.paths[position]
     if content_digest(path.read_bytes()) != images.digests[position]:
         raise DataError(
@@ -152,7 +152,7 @@ def _warn(files: ImageFiles, why: str, reporter: Reporter) -> None:
 
 
 def _by_first_process(make: Callable[[], T]) -> T:
-    """What the first process of this machine makes; the others wait for it."""
+    """The result of the first process of this machine; the other processes wait for it."""
     machine = os.environ.get("GROUP_RANK", "0")
     if collectives.local_rank() == 0:
         made = make()
@@ -168,7 +168,7 @@ def _mapped(path: Path, files: ImageFiles) -> UInt8Array:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """What a killed run left half-written; a run that is still writing does so all the time."""
+    """Remove files that a killed run left half-written; a run at work touches its files all the time."""
     for half in path.parent.glob(f".{path.name}.*"):
         if half.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
             half.unlink(missing_ok=True)

@@ -20,17 +20,17 @@ MAX_INTEGER = 2**31 - 1
 """Largest pid, camera or label a table may hold."""
 
 SHOWN = 5
-"""Problems, or names, shown before the rest is only counted."""
+"""Number of problems or names that are shown; the rest is only counted."""
 
 
 def first_names(names: Sequence[str]) -> str:
-    """The first few names in one line, and how many more there are."""
+    """The first few names in one line, and the number of further names."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 class Problems:
-    """Collects what is wrong in one file and raises it all at once."""
+    """Collects the problems of one file and raises them all at once."""
 
     def __init__(self, path: Path, unit: str = "line") -> None:
         self.path, self.unit = path, unit
@@ -38,11 +38,11 @@ class Problems:
 
     @staticmethod
     def of_table(path: Path) -> Problems:
-        """For what `read_table` reads."""
+        """The problems of a table that `read_table` reads."""
         return Problems(path, "row" if path.suffix == PARQUET else "line")
 
     def place(self, line: int) -> str:
-        """How ``line`` (from 1) is called in messages."""
+        """The name of ``line`` (from 1) in messages."""
         return f"{self.path}, {self.unit} {line}"
 
     def add(self, line: int, text: str) -> None:
@@ -62,10 +62,10 @@ class Problems:
         return number
 
     def raise_if_any(self, hint: str) -> None:
-        """Raise the first few problems, and how many more there are.
+        """Raise if there are problems, with the first few and the number of further ones.
 
         Raises:
-            DataError: Something was added.
+            DataError: There are problems.
         """
         if not self.found:
             return
@@ -84,16 +84,17 @@ def read_table(
 ) -> list[tuple[int, dict[str, str]]]:
     """The rows of a table with a header, as (line number, cells by column name).
 
-    Of text, the cells are divided by commas, semicolons or tabs, whichever the header has most of; it may
-    be UTF-16 if it says so. A file called ``.parquet`` is Parquet, its rows are numbered from 1; one called
-    ``.gz`` is decompressed on the way.
+    In a text file, commas, semicolons or tabs separate the cells: the one that the header has most of. The
+    text may be UTF-16 if it has a byte order mark. A file named ``.parquet`` is read as Parquet, with rows
+    numbered from 1; a file named ``.gz`` is decompressed.
 
-    Blank lines are skipped, blanks around cells removed (but for ``path``: names may have them).
-    Columns may come in any order, in capitals, or under the names that ``aliases`` maps to theirs; columns
-    that are not asked for are ignored.
+    Blank lines are skipped. Blanks around cells are removed, except in ``path``, because file names may have
+    them. Columns may have any order, capitals, or the names that ``aliases`` maps to theirs; other columns
+    are ignored.
 
     Raises:
-        DataError: No such file, not a table, columns missing, or rows of another length than the header.
+        DataError: The file is missing or not a table, columns are missing, or a row differs from the header
+            in length.
     """
     problems = Problems.of_table(path)
     lines = read_parquet(path) if path.suffix == PARQUET else _read_text(path)
@@ -150,7 +151,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str 
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         plain = csv.writer(file, lineterminator="\n")
-        # Before Python 3.13 a lone carriage return is not quoted of itself.
+        # Before Python 3.13 a lone carriage return is not quoted by itself.
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         plain.writerow(columns)
         for row in rows:

@@ -8,7 +8,7 @@ from calr_cli.types import FloatArray, IntArray
 
 
 def standardise_by_camera(features: FloatArray, camids: IntArray) -> FloatArray:
-    """Give every camera's features the same mean and spread, so that neighbours are not of one camera first.
+    """Give all cameras' features the same mean and spread, so that neighbours do not prefer their own camera.
 
     Each dimension is shifted and scaled within a camera to mean 0 and standard deviation 1. A dimension
     that hardly varies there is scaled no further than a thousandth of the root mean square of all numbers.
@@ -18,7 +18,7 @@ def standardise_by_camera(features: FloatArray, camids: IntArray) -> FloatArray:
         camids: (N,).
 
     Returns:
-        (N, D) float32 unit rows; a row that is 0 stays 0, as that of a camera's only image.
+        (N, D) float32 unit rows; a row of zeros, such as the row of a camera's only image, stays 0.
 
     >>> import numpy as np
     >>> shifted = np.array([[1.0, 0.0], [0.0, 1.0], [9.0, 8.0], [8.0, 9.0]])

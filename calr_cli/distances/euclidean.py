@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 BLOCK_BYTES = 128 * 2**20
-"""Of distances: a product of few rows spends its time on arranging the gallery for it, once per block."""
+"""Bytes of a block of distances: with few rows, a product spends its time on arranging the gallery."""
 
 
 def distance_blocks(queries: Tensor, gallery: Tensor, block_bytes: int = BLOCK_BYTES) -> Iterator[Tensor]:
-    """Squared Euclidean distances, never below 0, by (rows, G) blocks of queries; one memory for all."""
+    """Squared Euclidean distances, never below 0, in (rows, G) blocks of queries that reuse one buffer."""
     squares = squared_lengths(gallery)
     rows = max(1, block_bytes // (4 * max(len(gallery), 1)))
     memory = torch.empty((min(rows, len(queries)), len(gallery)), device=gallery.device)
@@ -22,6 +22,6 @@ def distance_blocks(queries: Tensor, gallery: Tensor, block_bytes: int = BLOCK_B
 
 
 def squared_lengths(features: Tensor) -> Tensor:
-    """Squared lengths of the rows, without a second matrix of that size."""
+    """Squared lengths of the rows, without a second matrix of the same size."""
     squares: Tensor = torch.linalg.vector_norm(features, dim=1).square()
     return squares

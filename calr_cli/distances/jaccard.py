@@ -35,16 +35,16 @@ def jaccard_distance(
 
     Args:
         features: (N, D) unit rows.
-        k1: Neighbours that the reciprocal sets are made from, the image itself counted; cut to N.
-        k2: Neighbours whose encodings are averaged, the image itself counted; 1 averages none.
-        neighbours: At least max(k1, k2) of each image, where they are known already.
+        k1: Number of neighbours for the reciprocal sets, the image itself included; cut to N.
+        k2: Number of neighbours whose encodings are averaged, the image itself included; 1 means none.
+        neighbours: At least max(k1, k2) neighbours of each image, if they are already known.
         memory_limit: Bytes that the matrix may take; None: no limit.
 
     Returns:
-        (N, N) float32 in 0..1, symmetric, diagonal 0; 1 where two images share no neighbour.
+        (N, N) float32 in 0..1, symmetric, diagonal 0; 1 for two images that share no neighbour.
 
     Raises:
-        DataError: A feature that is not a finite number.
+        DataError: A feature is not a finite number.
         MemoryLimitError: The matrix is larger than the limit.
     """
     array = as_features(features)
@@ -77,7 +77,7 @@ def jaccard_similarity(
 ) -> sparse.csr_array:
     """Jaccard similarity, 1 - `jaccard_distance`, of the pairs that share a neighbour.
 
-    The pairs are counted, and their bytes told, before memory for them is asked for.
+    The function counts the pairs and reports their bytes before it allocates memory for them.
 
     Args:
         features: (N, D) unit rows.
@@ -86,14 +86,14 @@ def jaccard_similarity(
         neighbours: See `jaccard_distance`.
         min_similarity: Pairs below it are left out.
         memory_limit: Bytes that the pairs may take; None: no limit.
-        reporter: Told the number of pairs.
+        reporter: Receiver of the number of pairs.
 
     Returns:
         (N, N) float32 CSR in 0..1, symmetric, both triangles, columns in order, without the diagonal. A
         pair that is not stored has similarity 0 (or below ``min_similarity``).
 
     Raises:
-        DataError: A feature that is not a finite number.
+        DataError: A feature is not a finite number.
         MemoryLimitError: The pairs do not fit into the limit.
     """
     array = as_features(features)
@@ -150,7 +150,7 @@ def encode_features(
 def known_products(
     neighbours: Neighbours, array: FloatArray, rows: IntArray, columns: IntArray
 ) -> npt.NDArray[np.float64]:
-    """Inner products of pairs: those that the search found, and the few others computed."""
+    """Inner products of pairs: most come from the search, the few missing ones are computed."""
     count = len(array)
     order = np.argsort(neighbours.indices, axis=1)
     found = np.take_along_axis(neighbours.indices, order, axis=1) + np.arange(count)[:, None] * count
@@ -172,7 +172,7 @@ def pair_products(array: FloatArray, rows: IntArray, columns: IntArray) -> npt.N
 
 
 def _similarity(minima: FloatArray) -> FloatArray:
-    """Similarities m / (2 - m) of minima m; rounding must not bring them above 1."""
+    """Similarities m / (2 - m) of minima m, at most 1 despite rounding."""
     result: FloatArray = np.minimum(minima / (2 - minima), 1)
     return result
 

@@ -20,17 +20,17 @@ from scipy import sparse
 from calr_cli.types import FloatArray, IntArray
 
 PairDistances = Callable[[IntArray, IntArray], npt.NDArray[np.float64]]
-"""Distances of the pairs (rows[n], columns[n])."""
+"""Function that gives the distances of the pairs (rows[n], columns[n])."""
 
 Result = TypeVar("Result")
 
 _BLOCK_ENTRIES = 2**20
 ENTRY_BYTES = 8
-"""Of a stored pair: a float32 value and an int32 column."""
+"""Bytes of a stored pair: a float32 value and an int32 column."""
 
 
 def half_size(k1: int) -> int:
-    """Size of the candidates' own sets: round(k1 / 2) + 1, a half rounded to even."""
+    """Size of the candidates' own sets: round(k1 / 2) + 1; halves are rounded to even."""
     return round(k1 / 2) + 1
 
 
@@ -50,15 +50,15 @@ def reciprocal_sets(ranking: IntArray, k: int) -> sparse.csr_array:
 
 
 def expanded_sets(ranking: IntArray, k: int, k_half: int) -> sparse.csr_array:
-    """k-reciprocal sets grown by those candidates' own sets that they mostly contain.
+    """k-reciprocal sets, each extended by the sets of its members that it mostly contains.
 
-    To R(i) is added H(c), the reciprocal set of size ``k_half``, for every c in the original R(i) with
-    |H(c) and R(i)| > 2/3 |H(c)|.
+    For every c in the original R(i) with |H(c) and R(i)| > 2/3 |H(c)|, H(c) is added to R(i). H(c) is the
+    reciprocal set of size ``k_half``.
 
     Args:
         ranking: (N, >= max(k, k_half)) nearest images of each image, itself first.
-        k: Size of the ranking that R is made from, the image itself counted.
-        k_half: The same for H.
+        k: Number of nearest images from which R is made, the image itself included.
+        k_half: Number of nearest images from which H is made.
 
     Returns:
         (N, N) matrix, non-zero where j is in the expanded set of i.
@@ -99,16 +99,16 @@ def encode(sets: sparse.csr_array, distances: PairDistances, ranking: IntArray, 
 def blocks_of_minima(
     left: sparse.csr_array, columns: sparse.csr_array, then: Callable[[slice, FloatArray], Result]
 ) -> Iterator[Result]:
-    """What ``then(rows, minima)`` makes of each block of rows of ``left``, in order.
+    """The results of ``then(rows, minima)`` for each block of rows of ``left``, in order.
 
-    ``minima`` (rows, R) is the sum of element-wise minima of each of these rows and every row of another
-    encoding: only pairs that weigh a common image are computed. ``then`` runs in several threads at a
-    time, and the matrix is its own to change.
+    ``minima`` (rows, R) holds the sum of element-wise minima of each of these rows and every row of another
+    encoding; only pairs that weigh a common image are computed. ``then`` runs in several threads at a time,
+    and it may change the matrix.
 
     Args:
         left: (L, C) encoding.
         columns: (C, R) the other encoding, transposed.
-        then: Makes what is needed of a block.
+        then: Function that turns a block into a result.
     """
 
     def block(start: int, stop: int) -> Result:
@@ -118,7 +118,7 @@ def blocks_of_minima(
 
 
 def count_pairs(encoding: sparse.csr_array) -> int:
-    """How many ordered pairs of images share a neighbour, each image with itself counted."""
+    """Number of ordered pairs of images that share a neighbour, including each image with itself."""
     pattern = encoding.astype(bool)
     columns = pattern.T.tocsr()
 
@@ -141,7 +141,7 @@ def _dense_rows(left: sparse.csr_array, columns: sparse.csr_array, start: int, s
 
 
 def _blocks_of_equal_work(left: sparse.csr_array, columns: sparse.csr_array) -> list[tuple[int, int]]:
-    """Ranges of rows with about as many entries of ``columns`` to visit and of a dense result to fill."""
+    """Ranges of rows with about equal work: entries of ``columns`` to visit and dense results to fill."""
     sizes = np.diff(columns.indptr).astype(np.float64)
     visited = np.concatenate([[0.0], np.cumsum(sizes[left.indices])])[left.indptr]
     work = visited + columns.shape[1] * np.arange(len(visited), dtype=np.float64)
@@ -151,7 +151,7 @@ def _blocks_of_equal_work(left: sparse.csr_array, columns: sparse.csr_array) -> 
 
 
 def _in_threads(blocks: list[tuple[int, int]], work: Callable[[int, int], Result]) -> Iterator[Result]:
-    """Results in order; only a few blocks are under way or waiting at any time."""
+    """Results in order; at any time only a few blocks are in progress or waiting."""
     threads = torch.get_num_threads()
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:

@@ -25,7 +25,7 @@ Features = npt.ArrayLike | torch.Tensor
 Backend = Literal["auto", "faiss", "torch"]
 
 BLOCK_BYTES = 256 * 2**20
-"""Scratch memory of one block of products: blocks of few rows spend their time arranging the other factor."""
+"""Scratch bytes of one block of products: small blocks spend their time arranging the other factor."""
 
 _CPU = torch.device("cpu")
 _RECALL_QUERIES = 1000
@@ -35,7 +35,7 @@ def as_features(features: Features) -> FloatArray:
     """``features`` as a C-contiguous float32 array (N, D) in host memory.
 
     Raises:
-        DataError: Not a matrix, or a value that is not a number (names the first row).
+        DataError: ``features`` is not a matrix, or has a value that is not a number (names the first row).
     """
     if isinstance(features, torch.Tensor):
         features = features.detach().cpu().numpy()
@@ -54,13 +54,13 @@ def as_features(features: Features) -> FloatArray:
 
 
 def choose_backend(backend: Backend = "auto", device: torch.device = _CPU) -> str:
-    """What searches: ``faiss-gpu``, ``faiss-cpu`` or ``torch``.
+    """The library that searches: ``faiss-gpu``, ``faiss-cpu`` or ``torch``.
 
-    ``auto`` takes FAISS where it is installed and fits, else torch: on a CUDA device FAISS has to be able
-    to use GPUs, on a CPU its matrix products have to be written for that CPU.
+    ``auto`` takes FAISS if it is installed and suits the device, otherwise torch: on a CUDA device FAISS has
+    to be able to use GPUs, on a CPU its matrix products have to be written for that CPU.
 
     Raises:
-        ConfigError: FAISS is asked for and is not installed.
+        ConfigError: FAISS is requested but not installed.
     """
     if backend == "faiss" and not HAS_FAISS:
         raise ConfigError("FAISS is asked for and not installed", "Install faiss-cpu, or take torch")
@@ -77,7 +77,7 @@ def choose_backend(backend: Backend = "auto", device: torch.device = _CPU) -> st
 def _faiss_knows_this_cpu() -> bool:
     """Whether the OpenBLAS in FAISS's wheel has kernels for this CPU.
 
-    On a CPU newer than itself it falls back to those of a Prescott of 2004, which are five times slower
+    On a newer CPU, this OpenBLAS falls back to the kernels of a Prescott of 2004, which are five times slower
     than torch's (docs/performance.md).
     """
     return not any(
@@ -94,24 +94,24 @@ def knn(
     device: torch.device = _CPU,
     block_bytes: int = BLOCK_BYTES,
 ) -> Neighbours:
-    """The k rows of ``features`` with the largest inner product with each row, itself counted.
+    """The k rows of ``features`` with the largest inner product with each row, including the row itself.
 
-    Candidates of equal similarity come in index order, whichever library searches; only those whose
-    similarities differ by rounding (less than 1e-6) may change places between two of them.
+    Candidates of equal similarity come in index order with every library; between two libraries, only
+    candidates whose similarities differ by rounding (less than 1e-6) may change places.
 
     Args:
         features: (N, D) unit rows.
-        k: Neighbours per row, cut to N.
-        backend: See `choose_backend`.
-        device: Where the products are made.
-        block_bytes: Scratch memory of the torch search.
+        k: Number of neighbours per row, cut to N.
+        backend: Library, as in `choose_backend`.
+        device: Device that computes the products.
+        block_bytes: Bytes of scratch memory of the torch search.
 
     Returns:
         Neighbours with (N, min(k, N)) indices and similarities, most similar first.
 
     Raises:
-        ConfigError: FAISS is asked for and is not installed.
-        DataError: A feature that is not a finite number.
+        ConfigError: FAISS is requested but not installed.
+        DataError: A feature is not a finite number.
 
     >>> knn([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], k=2).indices.tolist()
     [[0, 1], [1, 2], [2, 1]]
@@ -142,14 +142,15 @@ def knn(
 
 
 def approximate_knn(features: Features, k: int) -> tuple[Neighbours, float]:
-    """`knn` by an inverted-file index of FAISS, and its recall: for half a million images and more.
+    """`knn` by an inverted-file index of FAISS, and its recall; meant for half a million images or more.
 
     Returns:
-        Neighbours as by `knn`, some of them missed, and the share of true neighbours found for 1,000 rows.
+        Neighbours as from `knn`, of which some are missed, and the share of true neighbours found for 1,000
+        rows.
 
     Raises:
         ConfigError: FAISS is not installed.
-        DataError: A feature that is not a finite number.
+        DataError: A feature is not a finite number.
     """
     if not HAS_FAISS:
         raise ConfigError("an approximate search needs FAISS, which is not installed", "Install faiss-cpu")
@@ -201,7 +202,7 @@ def search_by_rule(
     device: torch.device = _CPU,
     block_bytes: int = BLOCK_BYTES,
 ) -> tuple[IntArray, FloatArray]:
-    """Positions in ``array``, ascending, and similarities, (Q, k) each; of equals at the cut the first."""
+    """Positions in ``array``, ascending, and similarities, (Q, k) each; equals at the cut: the first."""
     everything = torch.from_numpy(array).to(device)
     rows = max(1, block_bytes // (8 * len(array)))
     indices, similarities = [], []

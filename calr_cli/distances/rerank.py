@@ -37,20 +37,20 @@ def rerank_distance(
     Args:
         q_features: (Q, D).
         g_features: (G, D).
-        k1: Neighbours that the reciprocal sets are made from, the image itself not counted.
-        k2: Neighbours whose encodings are averaged, the image itself counted.
+        k1: Number of neighbours for the reciprocal sets, without the image itself.
+        k2: Number of neighbours whose encodings are averaged, the image itself included.
         lambda_value: Share of the original distance in the result, 0..1.
-        device: Where the products are made.
+        device: Device that computes the products.
         memory_limit: Bytes that the matrix may take; None: no limit.
 
     Returns:
         (Q, G) float32: (1 - lambda) * Jaccard + lambda * normalised original distance.
 
     Raises:
-        DataError: A feature that is not a finite number.
+        DataError: A feature is not a finite number.
         MemoryLimitError: The matrix is larger than the limit.
 
-    Differs from the reference: no (Q + G) x (Q + G) matrix is held; rows are made block by block.
+    Differs from the reference: it holds no (Q + G) x (Q + G) matrix but computes rows block by block.
     """
     queries, gallery = as_features(q_features), as_features(g_features)
     shape = (len(queries), len(gallery))
@@ -77,7 +77,7 @@ def rerank_blocks(
     device: torch.device = _CPU,
     block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """`rerank_distance` by blocks of consecutive queries, each (queries, G), for the caller to change."""
+    """`rerank_distance` in blocks of consecutive queries, (queries, G) each, which the caller may change."""
     queries, gallery = as_features(q_features), as_features(g_features)
     if not len(queries) or not len(gallery):
         return

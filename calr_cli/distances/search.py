@@ -11,7 +11,7 @@ from calr_cli.distances.knn import search_by_rule
 from calr_cli.types import FloatArray, Neighbours
 
 BLOCK_BYTES = 32 * 2**20
-"""Of a block, and of the products with it: larger ones are not faster."""
+"""Bytes of a block, and of the products with it; larger blocks are not faster."""
 
 
 def nearest(
@@ -24,14 +24,14 @@ def nearest(
 ) -> Neighbours:
     """The k rows of all ``blocks`` together with the largest inner product with each query; exact.
 
-    The gallery is gone through once. Of equal similarities the first ones are taken, in their order.
+    The function goes through the gallery once. Among equal similarities, the first rows win, in their order.
 
     Args:
         queries: (Q, D) unit rows.
         blocks: Consecutive parts of the gallery, (B, D) unit rows each.
-        k: Neighbours per query.
-        device: Where the products are made; None: the CPU.
-        block_bytes: Scratch memory of the products with one block.
+        k: Number of neighbours per query.
+        device: Device that computes the products; None: the CPU.
+        block_bytes: Bytes of scratch memory for the products with one block.
 
     Returns:
         Positions in the gallery and similarities, (Q, min(k, G)), most similar first.

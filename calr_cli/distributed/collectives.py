@@ -1,7 +1,7 @@
 """Communication between the processes of a run; with one process, every call is the identity.
 
-Tensors of a step go over the default group, by NCCL between GPUs and by gloo between CPUs. Objects and
-arrays of the host go over a group of gloo's own, whose time-out is long: labels may take rank 0 hours.
+Tensors of a step use the default group, with NCCL between GPUs and gloo between CPUs. Objects and arrays of
+the host use a separate gloo group with a long time-out, because rank 0 may need hours for labels.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ T = TypeVar("T")
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 STEP_TIMEOUT = timedelta(minutes=30)
-"""How long a process may keep the others waiting within a step."""
+"""Longest time for which a process may keep the other processes waiting within a step."""
 
 HOST_TIMEOUT = timedelta(hours=24)
-"""How long rank 0 may take for what the others wait for."""
+"""Longest time that rank 0 may take while the other ranks wait."""
 
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun tells a process."""
+"""The environment variables that torchrun sets for a process."""
 
 _host: dist.ProcessGroup | None = None
 _is_alone = False
 
 
 def rank() -> int:
-    """The number of this process among all."""
+    """The number of this process among all processes."""
     return dist.get_rank() if _joined() and not _is_alone else 0
 
 
 def world_size() -> int:
-    """How many processes work together."""
+    """The number of processes that work together."""
     return dist.get_world_size() if _joined() and not _is_alone else 1
 
 
 def local_rank() -> int:
-    """The number of this process among those of its machine."""
+    """The number of this process among the processes of its machine."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
@@ -60,11 +60,11 @@ def is_main() -> bool:
 
 
 def join(timeout: timedelta = STEP_TIMEOUT) -> None:
-    """Find the other processes, if the environment says that there are any; once is enough.
+    """Connect to the other processes, if the environment names any; further calls do nothing.
 
     Raises:
-        ConfigError: The environment says so and does not say where they are.
-        WorkerError: They cannot be reached.
+        ConfigError: The environment names other processes but not their address.
+        WorkerError: The other processes cannot be reached.
     """
     global _host
     if _joined() or int(os.environ.get("WORLD_SIZE", 1)) == 1:
@@ -88,7 +88,7 @@ def join(timeout: timedelta = STEP_TIMEOUT) -> None:
 
 
 def leave() -> None:
-    """Part from the other processes; nothing may be under way."""
+    """Disconnect from the other processes, after all communication has ended."""
     global _host
     if _joined():
         dist.destroy_process_group()
@@ -97,7 +97,7 @@ def leave() -> None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Inside, this process works by itself, as rank 0 of 1: for work that ranks divide among them whole."""
+    """A context in which this process is rank 0 of 1, for work of which each rank does whole parts."""
     global _is_alone
     before, _is_alone = _is_alone, True
     try:
@@ -107,7 +107,7 @@ def alone() -> Iterator[None]:
 
 
 def broadcast(value: T) -> T:
-    """The ``value`` of rank 0, on every rank; it has to be picklable, and only rank 0's is looked at."""
+    """The ``value`` of rank 0 on every rank; it has to be picklable, and other ranks' values are ignored."""
     if world_size() == 1:
         return value
     payload = _packed(value) if is_main() else torch.empty(0, dtype=torch.uint8)
@@ -120,12 +120,12 @@ def broadcast(value: T) -> T:
 
 
 def made_by_main(make: Callable[[], T]) -> T:
-    """What ``make`` gives on rank 0, on every rank; the others do not call it."""
+    """The result of ``make`` on rank 0, on every rank; other ranks do not call it."""
     return broadcast(make() if is_main() else cast(T, None))
 
 
 def gather(value: T) -> list[T]:
-    """The ``value`` of every rank in the order of ranks, on every rank; it has to be picklable."""
+    """The values of all ranks, in the order of ranks, on every rank; they have to be picklable."""
     if world_size() == 1:
         return [value]
     payload = _packed(value)[:, None]
@@ -135,16 +135,16 @@ def gather(value: T) -> list[T]:
 
 
 def barrier() -> None:
-    """Wait until every rank has come here."""
+    """Wait until every rank has reached this call."""
     gather(None)
 
 
 def collect_rows(rows: npt.NDArray[Scalar], counts: Sequence[int]) -> npt.NDArray[Scalar]:
-    """The rows of every rank on every rank, in memory of the host.
+    """The rows of all ranks on every rank, in host memory.
 
     Args:
-        rows: (n_r, D) of this rank.
-        counts: The n of every rank.
+        rows: (n_r, D) rows of this rank.
+        counts: Number of rows n of every rank.
 
     Returns:
         (sum of n_r, D), in the order of ranks.
@@ -155,11 +155,11 @@ def collect_rows(rows: npt.NDArray[Scalar], counts: Sequence[int]) -> npt.NDArra
 
 
 def gather_rows(rows: Tensor, counts: Sequence[int] | None = None) -> Tensor:
-    """The rows of every rank on every rank, on the device that they are on; no gradient flows back.
+    """The rows of all ranks on every rank, on their own device; no gradient flows back.
 
     Args:
-        rows: (n_r, D) of this rank.
-        counts: The n of every rank; without them the ranks ask each other, and the host waits.
+        rows: (n_r, D) rows of this rank.
+        counts: Number of rows n of every rank; without it, the ranks exchange it, and the host waits.
 
     Returns:
         (sum of n_r, D), in the order of ranks.
@@ -170,14 +170,14 @@ def gather_rows(rows: Tensor, counts: Sequence[int] | None = None) -> Tensor:
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """``tensor``, which now holds the sum over ranks."""
+    """``tensor``, replaced in place by its sum over ranks."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
 def copy_from_main(tensor: Tensor) -> Tensor:
-    """``tensor``, which now holds what it holds on rank 0."""
+    """``tensor``, replaced in place by that of rank 0."""
     if world_size() > 1:
         dist.broadcast(tensor, 0)
     return tensor
@@ -188,7 +188,7 @@ def _joined() -> bool:
 
 
 def _gathered(rows: Tensor, counts: Sequence[int], group: dist.ProcessGroup | None = None) -> Tensor:
-    """Rows are sent as bytes, which every backend knows, and as many by every rank as the largest has."""
+    """Gather rows as bytes, which every backend supports; each rank sends as many as the largest."""
     most, width = max(counts), rows.shape[1]
     if most == 0 or width == 0:
         return rows.new_empty((sum(counts), width))
@@ -210,7 +210,7 @@ def _host_counts(count: int) -> list[int]:
 
 
 def _finish(work: dist.Work | None) -> None:
-    """Wait as Python does, so that signals are heard: torch's own wait is deaf, and may take hours."""
+    """Wait in Python, so that signals arrive; torch's own wait blocks them, possibly for hours."""
     assert work is not None  # that is for ranks outside of the group
     pause = 1e-4
     while not work.is_completed():

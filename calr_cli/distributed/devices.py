@@ -16,20 +16,20 @@ from calr_cli.events import Reporter
 def choose_devices(
     gpus: str | None, device: str | None, processes: int | None, reporter: Reporter
 ) -> list[torch.device]:
-    """The devices of this machine that the flags ask for, or the best there is; one process for each.
+    """The devices of this machine that the flags name, or the best available; one process for each.
 
-    Under torchrun there are as many as it started processes here: process ``LOCAL_RANK`` takes the
+    Under torchrun there are as many devices as it started processes here; process ``LOCAL_RANK`` takes the
     device at that place.
 
     Args:
-        gpus: CUDA devices by number, separated by commas.
+        gpus: Numbers of CUDA devices, separated by commas.
         device: ``cpu`` or ``cuda``.
-        processes: Processes that share the CPU, for tests.
-        reporter: Told when the CPU is used for want of a GPU.
+        processes: Number of processes that share the CPU, for tests.
+        reporter: Receiver of a note if there is no GPU and the CPU is used.
 
     Raises:
-        ConfigError: Not such a list, a device that is not there, flags that contradict each other, or
-            another number of devices than torchrun started processes.
+        ConfigError: ``gpus`` is no such list, a device does not exist, flags contradict each other, or the
+            number of devices is not the number of processes that torchrun started.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = (
@@ -65,14 +65,14 @@ def choose_devices(
 
 
 def started_here() -> int | None:
-    """How many processes torchrun (or a cluster's launcher) started on this machine; None: it did not."""
+    """The number of processes that torchrun (or another launcher) started here; None if none did."""
     if "WORLD_SIZE" not in os.environ:
         return None
     return int(os.environ.get("LOCAL_WORLD_SIZE") or int(os.environ.get("LOCAL_RANK", 0)) + 1)
 
 
 def num_processes(devices: Sequence[torch.device]) -> int:
-    """Processes that work together, on all machines."""
+    """The number of processes that work together on all machines."""
     return int(os.environ.get("WORLD_SIZE", len(devices)))
 
 
@@ -87,9 +87,9 @@ def describe_device(device: torch.device) -> dict[str, Any]:
 
 
 def make_deterministic() -> None:
-    """Have torch take algorithms that give the same bits every time, at the cost of speed.
+    """Make torch use algorithms that give the same bits every time, at the cost of speed.
 
-    To be called in every process, before it works on CUDA.
+    Call this in every process before it uses CUDA.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     torch.use_deterministic_algorithms(True)

@@ -12,10 +12,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Whether somebody wants the work to end.
+    """A request to end the work.
 
     Attributes:
-        requested: Set by the first signal.
+        requested: Whether a signal has come.
     """
 
     requested = False
@@ -28,12 +28,12 @@ class Interruption:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interruption]:
-    """Inside, the first SIGINT or SIGTERM only sets ``requested``; the second one interrupts at once.
+    """A context in which the first SIGINT or SIGTERM only sets ``requested``; the second interrupts at once.
 
-    Python lets only the main thread handle signals: in others nothing changes.
+    Python lets only the main thread handle signals; in other threads nothing changes.
 
     Raises:
-        KeyboardInterrupt: At the end, if a signal came that the body has not seen to by an exception.
+        KeyboardInterrupt: A signal came, and the body ended without an exception.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():

@@ -33,7 +33,7 @@ from calr_cli.events import Reporter
 T = TypeVar("T")
 
 PATIENCE = 30.0
-"""Seconds that the other processes may go on after an interrupt has ended the first of them."""
+"""Seconds for which other processes may continue after an interrupt has ended the first process."""
 
 
 def launch(
@@ -48,27 +48,29 @@ def launch(
 ) -> T:
     """Run ``work(device, reporter, *arguments)`` on every device, as ranks that can use `collectives`.
 
-    One device is worked on in this process. Several have a process each; what those print goes to files
-    in ``logs``. Where torchrun has started the processes, this one is a rank, on its own device.
+    With one device, the work runs in this process. With several devices, each has a process, whose output
+    goes to a file in ``logs``. If torchrun has started the processes, this process is a rank, on its own
+    device.
 
     Args:
-        work: A function of a module, since other processes have to find it.
-        arguments: Picklable, with several devices.
-        devices: Those of this machine.
-        reporter: Hears rank 0, and the warnings of all.
-        logs: Folder for ``process-<rank>.log``; files in which nothing was said are removed.
-        everyone: Let the reporter hear all ranks, with the device before the titles of stages and progress.
-        timeout: How long a process may keep the others waiting within a step.
+        work: Function of a module, because other processes have to find it.
+        arguments: Arguments of ``work``; with several devices they have to be picklable.
+        devices: Devices of this machine.
+        reporter: Receiver of the messages of rank 0 and the warnings of all ranks.
+        logs: Folder for ``process-<rank>.log``; empty logs are removed.
+        everyone: Whether the reporter receives the messages of all ranks, with the device before the titles
+            of stages and progress.
+        timeout: Longest time for which a process may keep the others waiting within a step.
 
     Returns:
-        What ``work`` returns on rank 0; picklable, with several devices.
+        The result of ``work`` on rank 0; with several devices it has to be picklable.
 
     Raises:
-        CalrError: Of any rank, as it is.
-        OSError: Of any rank, as it is.
+        CalrError: A rank raised it; it is raised again unchanged.
+        OSError: A rank raised it; it is raised again unchanged.
         WorkerError: A process ended in another way; says which, on which device, and why.
-        KeyboardInterrupt: SIGINT or SIGTERM came. The ranks heard of it and ended by themselves, or were
-            killed by a second signal.
+        KeyboardInterrupt: SIGINT or SIGTERM came. The ranks ended by themselves, or a second signal killed
+            them.
     """
     if "WORLD_SIZE" in os.environ:
         return _as_rank(work, arguments, devices[collectives.local_rank()], reporter, timeout)
@@ -106,9 +108,9 @@ def _as_rank(
 
 
 class _Launch:
-    """The processes of one launch, and what they have said so far.
+    """The processes of one launch, and their messages so far.
 
-    Elastic supervises from a thread, so that this one is free to listen and to be interrupted.
+    Elastic supervises from a thread, so that the main thread can listen and be interrupted.
     """
 
     def __init__(self, job: Job, readers: Sequence[Connection], reporter: Reporter) -> None:
@@ -175,7 +177,7 @@ class _Launch:
             pass
 
     def _listen(self, seconds: float) -> bool:
-        """Take one message of every process that has some; whether there was any."""
+        """Take one message of every process that has some; return whether there was any."""
         ready = wait([reader for reader in self.readers if not reader.closed], seconds)
         for rank, reader in enumerate(self.readers):
             if reader in ready:
@@ -225,7 +227,7 @@ class _Launch:
 
 @contextmanager
 def _fair_threads(devices: Sequence[torch.device]) -> Iterator[None]:
-    """Processes that share the CPU share its cores, unless the user has said how many threads to take."""
+    """Divide the cores among processes that share the CPU, unless the user chose the number of threads."""
     shared = all(device.type == "cpu" for device in devices) and "OMP_NUM_THREADS" not in os.environ
     if shared:
         os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // len(devices)))
@@ -238,7 +240,7 @@ def _fair_threads(devices: Sequence[torch.device]) -> Iterator[None]:
 
 @contextmanager
 def _quiet_elastic() -> Iterator[None]:
-    """Without elastic's log lines: what matters in them is in the one line of the error."""
+    """Suppress elastic's log lines; the one line of our error says everything that matters in them."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -14,7 +14,7 @@ from calr_cli.events import Progress, Reporter, SilentReporter
 from calr_cli.figures import EpochFigures
 
 TICK = 0.1
-"""Seconds between two messages of a progress: a fast loop must not wait for the terminal."""
+"""Seconds between two messages of a progress, so that a fast loop does not wait for the terminal."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Said:
 
 
 class OnlyWarnings(SilentReporter):
-    """Passes warnings on and nothing else: for ranks that would say what rank 0 says."""
+    """A reporter that passes on only warnings, for ranks that would repeat rank 0."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
@@ -38,11 +38,11 @@ class OnlyWarnings(SilentReporter):
 
 
 class Relay:
-    """A reporter whose words come out of a `Replay` in another process.
+    """A reporter whose messages a `Replay` in another process repeats.
 
     Args:
-        send: Carries a message there.
-        prefix: Put before titles, which otherwise would not tell who is at work.
+        send: Function that sends a message to that process.
+        prefix: Text before titles that says which process is at work.
     """
 
     def __init__(self, send: Callable[[Said], None], prefix: str = "") -> None:
@@ -80,7 +80,7 @@ class Relay:
 
 
 class _RelayedProgress:
-    """Sends what has come together since its last message, every `TICK` seconds."""
+    """A progress that sends its accumulated steps every `TICK` seconds."""
 
     def __init__(self, send: Callable[[Said], None], step: int) -> None:
         self._send, self._step = send, step
@@ -97,7 +97,7 @@ class _RelayedProgress:
         self.flush()
 
     def flush(self) -> None:
-        """Send what has come together."""
+        """Send the accumulated steps."""
         with self._lock:
             done, figures = self._done, self._figures
             self._done, self._figures, self._sent = 0, {}, time.monotonic()
@@ -106,7 +106,7 @@ class _RelayedProgress:
 
 
 class Replay:
-    """Says on ``reporter`` what the relays of all ranks send; many may have a progress under way."""
+    """Repeats on ``reporter`` the messages of all ranks' relays, of which many may have a progress."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
@@ -114,7 +114,7 @@ class Replay:
         self._first_said: dict[str, int] = {}
 
     def __call__(self, rank: int, said: Said) -> None:
-        """Say it; a note or warning of one rank is not said again for another."""
+        """Repeat one message; a note or warning that another rank already sent is not repeated."""
         key = rank, said.step
         if said.what == "begin":
             context = self._reporter.progress(*said.arguments)
@@ -132,14 +132,14 @@ class Replay:
             getattr(self._reporter, said.what)(*said.arguments)
 
     def close(self) -> None:
-        """Leave what is under way: processes that are killed end nothing."""
+        """End every open progress, because killed processes do not end theirs."""
         for context, _ in self._steps.values():
             self._break(context)
         self._steps.clear()
 
     @staticmethod
     def _break(context: AbstractContextManager[Progress]) -> None:
-        """Leave a progress as an exception does, so that it does not claim to have come to its end."""
+        """End a progress with an exception, so that it does not look complete."""
         with suppress(_UnfinishedError):
             context.__exit__(_UnfinishedError, _UnfinishedError(), None)
 

@@ -24,12 +24,12 @@ from calr_cli.errors import CalrError
 from calr_cli.events import Reporter
 
 LINGER = 2.0
-"""Seconds between a report of a failure and the end: whoever was killed, and caused it, is noticed first."""
+"""Seconds between the report of a failure and the end: a killed process, its cause, is noticed first."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every process is told; each takes its own of what is listed by rank."""
+    """The instructions for all processes; lists by rank have an item for each process."""
 
     work: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -40,12 +40,12 @@ class Job:
     timeout: timedelta
 
     def name(self, rank: int) -> str:
-        """What the user calls a process."""
+        """The name of a process for the user."""
         device = self.devices[rank]
         return f"process {rank}" if device.type == "cpu" else str(device)
 
     def log(self, rank: int) -> Path:
-        """Where a process puts its stdout and stderr."""
+        """The file for stdout and stderr of a process."""
         return self.logs / f"process-{rank}.log"
 
 
@@ -59,8 +59,8 @@ class Failed:
     """The last message of a process that failed.
 
     Attributes:
-        when: Seconds since the epoch.
-        error: Something that speaks for itself to the user, or None.
+        when: Time of the failure, in seconds since the epoch.
+        error: An error whose text is meant for the user, or None.
         text: Type and message of any other exception.
     """
 
@@ -75,10 +75,10 @@ class Interrupted:
 
 
 def run_job(job: Job) -> Any:
-    """Do the work as one of several processes; the result on rank 0, None on the others.
+    """Do the work as one of several processes; return the result on rank 0 and None on the other ranks.
 
-    The parent alone hears Ctrl-C: it starts the processes with SIGINT and SIGTERM blocked, and tells them
-    by SIGTERM when to end.
+    Only the parent receives Ctrl-C: it starts the processes with SIGINT and SIGTERM blocked, and sends them
+    SIGTERM when they should end.
     """
     rank = collectives.local_rank()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -127,7 +127,7 @@ def _fail(error: Exception, send: Callable[[Any], None]) -> None:
 
 
 def describe(error: Exception) -> str:
-    """Type and first line of an exception, or that it is about the other processes."""
+    """Type and first line of an exception, or a remark that it is about the other processes."""
     line = (str(error).splitlines() or [""])[0]
     if isinstance(error, RuntimeError) and ("gloo" in line or "NCCL" in line):
         return f"the other processes do not answer: {line}"

@@ -16,7 +16,7 @@ from calr_cli.evaluation.ground_truth import GroundTruth
 from calr_cli.types import UNKNOWN_PID, FloatArray, IntArray
 
 EVEN_ODDS = 0.5
-"""Prior of two images about which nothing else is known."""
+"""Prior for two images about which nothing is known."""
 
 Source = Literal["identities", "clusters"]
 
@@ -28,12 +28,13 @@ _FEWEST_PAIRS = 10
 
 @dataclass(frozen=True)
 class Reliability:
-    """Predicted against observed, of held-out pairs at even odds, in bins of equal width.
+    """Predicted and observed shares of held-out pairs at even odds, in bins of equal width.
 
     Attributes:
-        predicted: Mean probability in each bin that has pairs.
-        observed: Share of pairs of one identity in it.
-        weight: Share of all pairs in it, both kinds together counting the same.
+        predicted: Mean probability of the pairs in each bin that is not empty.
+        observed: Share of pairs of one identity in each of these bins.
+        weight: Share of all pairs in each of these bins, where both kinds of pairs have the same total
+            weight.
     """
 
     predicted: tuple[float, ...]
@@ -42,27 +43,27 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean distance of predicted and observed, 0..1."""
+        """Expected calibration error: mean distance between predicted and observed shares, 0..1."""
         differences = np.subtract(self.predicted, self.observed)
         return float(np.average(np.abs(differences), weights=self.weight))
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How similarities of one model become probabilities.
+    """The function that turns similarities of one model into probabilities.
 
     The log-likelihood ratio of "same" to "different" is ``slope * similarity + intercept`` (Platt scaling).
-    It knows no prior: that comes in where a probability is asked for.
+    The prior is not part of it; each call for a probability gives one.
 
     Attributes:
-        slope: Of the log-likelihood ratio; positive.
-        intercept: Of the log-likelihood ratio.
-        source: What said which pairs are the same: known identities, or clusters of the images.
-        dataset: Whose images.
-        same_pairs: Pairs of one identity it was fitted on, seen by different cameras.
-        different_pairs: Pairs of two identities.
-        expected_matches: Images of its identity that a query had in the gallery, on average.
-        reliability: On identities that the fit had not seen.
+        slope: Slope of the log-likelihood ratio; positive.
+        intercept: Intercept of the log-likelihood ratio.
+        source: Origin of the labels of pairs: known identities, or clusters of the images.
+        dataset: Name of the dataset of the images.
+        same_pairs: Number of fitted pairs of one identity, seen by different cameras.
+        different_pairs: Number of fitted pairs of two identities.
+        expected_matches: Mean number of images of a query's identity in the gallery.
+        reliability: Check on identities that the fit had not seen.
     """
 
     slope: float
@@ -76,37 +77,37 @@ class Calibration:
 
     @property
     def origin(self) -> str:
-        """In words: from what."""
+        """The origin of the calibration, in words."""
         if self.source == "identities":
             return f"from identities of {self.dataset}"
         return f"label-free, from clusters of {self.dataset} (surer of itself than it should be)"
 
     def probability(self, similarity: npt.ArrayLike, prior: float = EVEN_ODDS) -> npt.NDArray[np.float64]:
-        """Probability of "same" at ``similarity``, where a share ``prior`` of such pairs is the same."""
+        """Probability of "same" at ``similarity``, if the share ``prior`` of all pairs is the same."""
         logits = self.slope * np.asarray(similarity, np.float64) + self.intercept + _logit(prior)
         return np.asarray(_sigmoid(logits))
 
     def similarity_at(self, probability: float, prior: float = EVEN_ODDS) -> float:
-        """The similarity that has this probability."""
+        """The similarity at which "same" has this probability."""
         return (_logit(probability) - _logit(prior) - self.intercept) / self.slope
 
     def prior_of_search(self, gallery: int) -> float:
-        """Share of matches among ``gallery`` images if a query has as many there as it had in calibration.
+        """Share of matches among ``gallery`` images, if a query has as many matches as in calibration.
 
-        At most one half, that of a single image.
+        It is at most one half, the prior of a single image.
         """
         return min(EVEN_ODDS, self.expected_matches / gallery)
 
     def to_dict(self) -> dict[str, Any]:
-        """As a model file keeps it."""
+        """The calibration as a model file stores it."""
         return asdict(self)
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Calibration:
-        """What `to_dict` gave.
+        """The calibration from what `to_dict` returned.
 
         Raises:
-            TypeError: Something else.
+            TypeError: ``values`` is something else.
         """
         columns = {name: tuple(column) for name, column in values["reliability"].items()}
         return Calibration(**{**values, "reliability": Reliability(**columns)})
@@ -125,10 +126,10 @@ def fit_calibration(
 ) -> Calibration:
     """Fit on pairs of a query and a gallery image, and check on identities that were not fitted on.
 
-    The pairs are those that evaluation looks at: images of one identity AND camera are left out, so are
-    those without an identity. Up to 200,000 of each kind are drawn, and each kind counts one half, which
-    makes the fit one of likelihood ratios whatever the dataset's share of matches. For the check the
-    identities are divided in two: each half is predicted by a fit on the other.
+    The pairs are the pairs of evaluation: it leaves out images of one identity AND camera, and images without
+    an identity. Up to 200,000 pairs of each kind are drawn, and each kind has half of the weight; so the fit
+    gives likelihood ratios, whatever the dataset's share of matches. For the check, the identities are
+    divided into two halves, and each half is predicted by a fit on the other half.
 
     Source: Platt, "Probabilistic outputs for support vector machines", 1999, with his targets for few
     pairs; likelihood ratios as in Bruemmer and du Preez, "Application-independent evaluation of speaker
@@ -141,8 +142,8 @@ def fit_calibration(
         g_pids: (G,) identities of the gallery.
         q_camids: (Q,) cameras of the queries.
         g_camids: (G,) cameras of the gallery.
-        source: What the identities are.
-        dataset: Whose images, for the record.
+        source: Origin of the identities, known or clusters.
+        dataset: Name of the dataset of the images, for the record.
 
     Raises:
         DataError: Too few pairs of either kind, or similarities that say nothing of identities.
@@ -174,7 +175,7 @@ def fit_calibration(
 
 
 def in_percent(probability: float | None) -> str:
-    """A probability for people, never a certainty; "-" where there is none.
+    """A probability as text, never a certainty; "-" if there is none.
 
     >>> in_percent(0.5), in_percent(0.9999)
     ('50.0 %', '>99.9 %')
@@ -187,7 +188,7 @@ def in_percent(probability: float | None) -> str:
 
 
 def _same_pairs(truth: GroundTruth, rng: np.random.Generator) -> tuple[IntArray, float]:
-    """Positions of query and match, (P, 2), and how many matches a query with any has."""
+    """Positions of query and match, (P, 2), and the mean number of matches of a query that has any."""
     own = truth.own_images(slice(0, truth.shape[0]))
     queries, places = np.nonzero(np.arange(own.matches.shape[1]) < own.counts[:, None])
     drawn = rng.permutation(len(queries))[:_MOST_PAIRS]
@@ -196,7 +197,7 @@ def _same_pairs(truth: GroundTruth, rng: np.random.Generator) -> tuple[IntArray,
 
 
 def _different_pairs(q_pids: IntArray, g_pids: IntArray, rng: np.random.Generator) -> IntArray:
-    """Drawn positions of query and an image of another identity, (P, 2)."""
+    """Drawn positions of a query and an image of another identity, (P, 2)."""
     queries, gallery = np.flatnonzero(q_pids != UNKNOWN_PID), np.flatnonzero(g_pids != UNKNOWN_PID)
     count = min(_MOST_PAIRS, len(queries) * len(gallery))
     if not count:
@@ -206,7 +207,7 @@ def _different_pairs(q_pids: IntArray, g_pids: IntArray, rng: np.random.Generato
 
 
 def _halves(q_pids: IntArray, g_pids: IntArray, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """The pairs with both identities in one half of all, and those with both in the other half."""
+    """The pairs with both identities in the first half of all identities, and those in the second half."""
     pids, places = np.unique(np.concatenate([q_pids, g_pids]), return_inverse=True)
     half = rng.permutation(np.arange(len(pids)) % 2)[places].reshape(2, -1)
     return np.flatnonzero((half == 0).all(axis=0)), np.flatnonzero((half == 1).all(axis=0))
@@ -221,7 +222,7 @@ def _similarities(q_features: FloatArray, g_features: FloatArray, pairs: IntArra
 
 
 def _weights(is_same: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Each kind one half."""
+    """Weights of the pairs; each kind has half of the total."""
     same = int(is_same.sum())
     return np.where(is_same, 0.5 / max(same, 1), 0.5 / max(len(is_same) - same, 1))
 
@@ -247,7 +248,7 @@ def _fit(similarities: FloatArray, is_same: npt.NDArray[np.bool_]) -> tuple[floa
 def _reliability(
     similarities: FloatArray, is_same: npt.NDArray[np.bool_], halves: tuple[IntArray, IntArray]
 ) -> Reliability:
-    """Of each half of the identities, predicted by a fit on the other half."""
+    """Reliability of predictions for each half of the identities by a fit on the other half."""
     predicted, observed = [], []
     for fitted, held_out in (halves, halves[::-1]):
         slope, intercept = _fit(similarities[fitted], is_same[fitted])

@@ -14,12 +14,12 @@ from calr_cli.types import UNKNOWN_PID, IntArray
 
 @dataclass(frozen=True)
 class OwnImages:
-    """The gallery images of the identity of R queries.
+    """The gallery images that have the identities of R queries.
 
     Attributes:
-        counts: (R,) matches of each query: its identity from another camera.
-        matches: (R, M) their positions in the gallery, ascending; 0 beyond the query's count.
-        left_out: (2, P) query and position of the images of its identity AND camera.
+        counts: (R,) number of matches of each query, images of its identity from another camera.
+        matches: (R, M) positions of the matches in the gallery, ascending; 0 beyond the query's count.
+        left_out: (2, P) query and gallery position of each image of the query's identity AND camera.
     """
 
     counts: IntArray
@@ -28,17 +28,17 @@ class OwnImages:
 
 
 class GroundTruth:
-    """Identities and cameras of Q queries and G gallery images, the gallery in order of identity.
+    """Identities and cameras of Q queries and G gallery images, with the gallery in order of identity.
 
-    In that order a query's own images are next to each other, so that they are found without comparing
-    it with every other identity.
+    In that order the images of one identity are next to each other, so that a query's images are found
+    without a comparison with every other identity.
 
     Attributes:
         shape: (Q, G).
-        junk: Positions in the gallery of the images without an identity.
+        junk: Positions of the gallery images without an identity.
 
     Raises:
-        DataError: No query or no gallery image, or shapes that do not fit.
+        DataError: There is no query or no gallery image, or shapes do not fit.
     """
 
     def __init__(

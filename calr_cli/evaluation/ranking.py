@@ -29,14 +29,14 @@ def ranking_metrics(
 ) -> RetrievalMetrics:
     """Retrieval metrics of a (Q, G) distance matrix, smaller is nearer.
 
-    For each query, gallery images of its own identity AND camera are left out; junk (pid -1) is
-    dropped; a query without a match is skipped. Gallery images at equal distance count as one threshold:
-    for average precision, which is scikit-learn's ``average_precision_score`` of the negated distances
-    (not interpolated), and for mINP, the share of matches among the images up to the farthest match
-    (Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021). CMC looks
-    at the first match only and breaks ties by gallery index.
+    For each query, gallery images of the same identity AND camera are left out; junk (pid -1) is dropped; a
+    query without a match is skipped. Gallery images at equal distance count as one threshold in two metrics:
+    average precision is scikit-learn's ``average_precision_score`` of the negated distances (not
+    interpolated), and mINP is the share of matches among the images up to the farthest match (Ye et al.,
+    "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021). CMC considers only the
+    first match and breaks ties by gallery index.
 
-    The matrix is read by blocks, where it is: a memory map, an array or a tensor on any device.
+    The function reads the matrix in blocks: a memory map, an array, or a tensor on any device.
 
     Args:
         distmat: (Q, G) distances; float32 and float64 are ranked as they are.
@@ -46,8 +46,8 @@ def ranking_metrics(
         g_camids: (G,) cameras of the gallery.
 
     Raises:
-        DataError: No query or no gallery image, shapes that do not fit each other, a distance that is
-            not a finite number, or no query with a match.
+        DataError: There is no query, no gallery image or no query with a match, shapes do not fit each
+            other, or a distance is not a finite number.
 
     >>> ranking_metrics([[0.1, 0.2, 0.3]], [7], [8, 7, 7], [0], [0, 1, 1]).mAP
     0.5833333333333333
@@ -62,7 +62,7 @@ def ranking_metrics(
 
 
 def _floats(block: npt.NDArray[np.generic] | Tensor) -> Tensor:
-    """A block as float64 or, where nothing is lost, float32."""
+    """A block as float32 if that loses nothing, and as float64 otherwise."""
     if not isinstance(block, Tensor):
         block = torch.from_numpy(np.array(block))  # a copy: torch would warn of an array that is read-only
     if block.dtype in (torch.float32, torch.float64):
@@ -78,13 +78,13 @@ def metrics_of_blocks(
     q_camids: npt.ArrayLike,
     g_camids: npt.ArrayLike,
 ) -> RetrievalMetrics:
-    """`ranking_metrics` of a matrix of ``shape`` that never has to exist whole.
+    """`ranking_metrics` of a matrix of ``shape`` that never has to exist as a whole.
 
-    Besides the block it needs about 30 MB, and 200 MB where every image is of one identity.
+    Besides the block the function needs about 30 MB, and 200 MB if all images have one identity.
 
     Args:
-        blocks: Consecutive rows of the matrix, (rows, G) each, float32 or float64, on any device. A block
-            stays as it is, and is done with when the next one is asked for.
+        blocks: Consecutive rows of the matrix, (rows, G) each, float32 or float64, on any device. The
+            function does not change a block and no longer needs it when it asks for the next one.
         shape: (Q, G).
         q_pids: (Q,) identities of the queries.
         g_pids: (G,) identities of the gallery.
@@ -123,7 +123,7 @@ def metrics_of_blocks(
 
 
 def _chunks(blocks: Iterable[Tensor], shape: tuple[int, int]) -> Iterator[tuple[int, Tensor]]:
-    """The rows of the blocks by the few, each time with the number of the first."""
+    """A few rows of the blocks at a time, each time with the number of the first row."""
     done = 0
     for block in blocks:
         assert block.shape[1] == shape[1]
@@ -135,10 +135,10 @@ def _chunks(blocks: Iterable[Tensor], shape: tuple[int, int]) -> Iterator[tuple[
 
 
 def _counted(chunk: Tensor, order: IntArray, own: OwnImages, junk: IntArray, start: int) -> Tensor:
-    """The rows ``order`` of the chunk, with infinity for the images that do not count.
+    """The rows ``order`` of the chunk, with infinity for images that are left out.
 
     Raises:
-        DataError: A distance that counts is not finite.
+        DataError: A distance of another image is not finite.
     """
     distances = chunk[torch.from_numpy(order).to(chunk.device)]
     is_finite = bool(distances.sum().isfinite())  # a sum may overflow, which only costs a closer look

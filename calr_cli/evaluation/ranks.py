@@ -20,12 +20,12 @@ _GROUP_BYTES = 2 * 2**20
 
 @dataclass(frozen=True)
 class MatchRanks:
-    """Ranks of the matches of R queries, at most M of them each, nearest first.
+    """Ranks of the matches of R queries, at most M matches each, nearest first.
 
     Attributes:
-        retrieved: (R, M) gallery images at most as far away as the match.
-        relevant: (R, M) matches at most as far away as the match.
-        first_match: (R,) images ranked before the first match; equal distances by position.
+        retrieved: (R, M) number of gallery images that are at most as far away as the match.
+        relevant: (R, M) number of matches that are at most as far away as the match.
+        first_match: (R,) number of images ranked before the first match; equal distances by position.
     """
 
     retrieved: IntArray
@@ -36,13 +36,13 @@ class MatchRanks:
 def match_ranks(distances: Tensor, columns: IntArray, counts: IntArray) -> MatchRanks:
     """Ranks of each row's matches among its distances.
 
-    Only the distances of the matches are sorted: the rank of a match is the number of images at most as
-    far away. Works where ``distances`` is, on the CPU with as many threads as torch has.
+    The function sorts only the distances of the matches: the rank of a match is the number of images that are
+    at most as far away. It works on the device of ``distances``, on the CPU with torch's number of threads.
 
     Args:
-        distances: (R, G), infinite for the images that do not count.
-        columns: (R, M) positions of the matches, ascending, whatever beyond the row's count.
-        counts: (R,) matches of each row, at least 1, descending.
+        distances: (R, G) distances, infinite for images that are left out.
+        columns: (R, M) positions of the matches, ascending; any value beyond the row's count.
+        counts: (R,) number of matches of each row, at least 1, descending.
     """
     device, gallery = distances.device, distances.shape[1]
     where = torch.from_numpy(columns).to(device)
@@ -63,7 +63,7 @@ def match_ranks(distances: Tensor, columns: IntArray, counts: IntArray) -> Match
 
 
 def _count_at_most(distances: Tensor, thresholds: Tensor, counts: IntArray) -> Tensor:
-    """(R, M) how many distances of each row are at most its M thresholds, ascending along the row."""
+    """(R, M) number of distances of each row up to each of its M thresholds, which are ascending."""
     rows, most = thresholds.shape
     if most > _MOST_PASSES:
         below = torch.searchsorted(thresholds, distances)  # how many thresholds are below the distance

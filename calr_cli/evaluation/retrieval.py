@@ -27,8 +27,8 @@ def retrieval_metrics(
 ) -> RetrievalMetrics:
     """Retrieval metrics by squared Euclidean distance; see `ranking_metrics` for the protocol.
 
-    The distances exist a block of queries at a time: 200 MB besides the features, whatever their number.
-    Tensors are worked on where they are.
+    The function computes the distances of one block of queries at a time; besides the features it needs 200
+    MB, whatever their number. It works on the device of the features.
 
     Args:
         q_features: (Q, D).
@@ -37,11 +37,11 @@ def retrieval_metrics(
         g_pids: (G,) identities of the gallery.
         q_camids: (Q,) cameras of the queries.
         g_camids: (G,) cameras of the gallery.
-        block_bytes: Memory of a block of distances.
+        block_bytes: Bytes of a block of distances.
 
     Raises:
-        DataError: No query or no gallery image, features that are not finite, shapes that do not fit each
-            other, or no query with a match.
+        DataError: There is no query, no gallery image or no query with a match, features are not finite, or
+            shapes do not fit each other.
     """
     gallery = _float_rows(g_features, "gallery image")
     queries = _float_rows(q_features, "query").to(gallery.device)

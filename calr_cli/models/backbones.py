@@ -24,14 +24,14 @@ ARCHS: tuple[str, ...] = (
     *IBN_BASE,
     "mobilenet_v2",
 )
-"""Every architecture by the name users give it."""
+"""The architectures, by their names for users."""
 
 
 def check_arch(arch: str) -> None:
-    """Accept a name of ``ARCHS``.
+    """Raise unless ``arch`` is one of ``ARCHS``.
 
     Raises:
-        ConfigError: It is none of them.
+        ConfigError: ``arch`` is unknown.
     """
     if arch in ARCHS:
         return
@@ -41,7 +41,7 @@ def check_arch(arch: str) -> None:
 
 
 def build_backbone(arch: str) -> tuple[nn.Module, int]:
-    """A randomly initialised network without its classifier, last stage at stride 1.
+    """A randomly initialised network without classifier, whose last stage has stride 1.
 
     The state dict keeps the key names of torchvision (and of IBN-Net), so that published ImageNet
     files load without renaming.
@@ -50,7 +50,7 @@ def build_backbone(arch: str) -> tuple[nn.Module, int]:
         arch: One of ``ARCHS``.
 
     Returns:
-        The network, images (B, 3, H, W) to feature_map (B, C, ceil(H / 16), ceil(W / 16)); and C.
+        The network, which maps images (B, 3, H, W) to feature_map (B, C, ceil(H / 16), ceil(W / 16)); and C.
 
     Raises:
         ConfigError: ``arch`` is unknown.
@@ -79,10 +79,10 @@ def build_backbone(arch: str) -> tuple[nn.Module, int]:
 
 
 class FullPrecisionConv2d(nn.Conv2d):
-    """A convolution that trains in the type of its weights, whatever autocast says.
+    """A convolution that trains in the type of its weights, even under autocast.
 
-    CPUs have no fast kernel for the bf16 gradient of a strided depthwise convolution: three such layers
-    took half of a step of MobileNetV2. Without a gradient to come, autocast has its way.
+    CPUs have no fast kernel for the bf16 gradient of a strided depthwise convolution: three such layers took
+    half of a step of MobileNetV2. If no gradient will be computed, autocast decides as usual.
     """
 
     def forward(self, input: Tensor) -> Tensor:

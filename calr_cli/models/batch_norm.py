@@ -1,8 +1,8 @@
 """Batch normalisation over groups of images, whatever the number of devices.
 
-A batch is cut into contiguous groups, and a network sees one group at a time, so that its batch norms need
-to know nothing of groups; only their running statistics do, which follow the first group of each batch, as
-those of the first device did in the programs that ran on several.
+A batch is cut into contiguous groups, and the network sees one group at a time, so batch norms need no notion
+of groups. Only the running statistics do: they follow the first group of each batch, as they followed the
+first device in programs that ran on several devices.
 
 Source: Ioffe, Szegedy, "Batch Normalization", ICML 2015; statistics of a part of the batch: Hoffer, Hubara,
 Soudry, "Train longer, generalize better", NeurIPS 2017.
@@ -22,7 +22,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def batch_norm_groups(batch_size: int, group_size: int) -> list[slice]:
-    """The groups of a batch: ``group_size`` images each, the last one smaller but never of a single image.
+    """The groups of a batch: ``group_size`` images each; the last may differ, but is no single image.
 
     >>> batch_norm_groups(150, 64)
     [slice(0, 64, None), slice(64, 128, None), slice(128, 150, None)]
@@ -30,8 +30,8 @@ def batch_norm_groups(batch_size: int, group_size: int) -> list[slice]:
     [slice(0, 64, None), slice(64, 129, None)]
 
     Args:
-        batch_size: Images of the whole batch.
-        group_size: 0 for one group.
+        batch_size: Number of images of the whole batch.
+        group_size: Number of images of a group; 0 for one group.
     """
     if group_size == 0 or batch_size <= group_size + 1:
         return [slice(0, batch_size)]
@@ -40,13 +40,13 @@ def batch_norm_groups(batch_size: int, group_size: int) -> list[slice]:
 
 
 def rank_groups(batch_size: int, group_size: int, ranks: int) -> list[list[slice]]:
-    """The groups of a batch by rank: contiguous, in order, as even as whole groups allow.
+    """The groups of each rank: contiguous, in order, and as even as whole groups allow.
 
     >>> rank_groups(256, 64, 2)
     [[slice(0, 64, None), slice(64, 128, None)], [slice(128, 192, None), slice(192, 256, None)]]
 
-    One group over the whole batch (``group_size`` 0) is the only one that ranks share: each gets a part of
-    it, and their batch norms have to be synchronised.
+    Ranks share a group only if it is the whole batch (``group_size`` 0): each rank gets a part of it, and the
+    batch norms have to be synchronised.
     """
     if group_size == 0:
         cuts = [batch_size * rank // ranks for rank in range(ranks + 1)]
@@ -58,7 +58,7 @@ def rank_groups(batch_size: int, group_size: int, ranks: int) -> list[list[slice
 
 @contextmanager
 def fixed_running_statistics(network: nn.Module) -> Iterator[None]:
-    """Within, a network in training mode leaves its running statistics alone."""
+    """A context in which a network in training mode does not change its running statistics."""
     tracking = [m for m in network.modules() if isinstance(m, BATCH_NORMS) and m.track_running_stats]
     for module in tracking:
         module.track_running_stats = False
@@ -70,10 +70,9 @@ def fixed_running_statistics(network: nn.Module) -> Iterator[None]:
 
 
 class SynchronisedBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation with the statistics of all ranks' images, on any device.
+    """Batch normalisation with statistics over the images of all ranks, on any device.
 
-    torch's own works on GPUs only. Names and values of its state are those of the batch norm that it
-    replaces.
+    torch's own version works only on GPUs. The state has the names and values of the replaced batch norm.
     """
 
     def __init__(self, replaced: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
@@ -111,7 +110,7 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
 
 
 def synchronise_batch_norms(network: nn.Module) -> None:
-    """Replace every batch norm of ``network`` by one over the images of all ranks, parameters kept."""
+    """Replace every batch norm of ``network`` by one over the images of all ranks, with its parameters."""
     for name, child in network.named_children():
         if isinstance(child, BATCH_NORMS):
             setattr(network, name, SynchronisedBatchNorm(child))

@@ -15,13 +15,13 @@ DROPOUT = 0.5
 class CameraClassifier(nn.Module):
     """Predicts the camera of an image from its feature, behind gradient reversal.
 
-    Differs from the reference: it answers plain logits, made for an ordinary cross-entropy; the
-    released program puts a softmax and a log-softmax before its cross-entropy.
+    Differs from the reference: it returns plain logits for an ordinary cross-entropy; the released program
+    puts a softmax and a log-softmax before its cross-entropy.
 
     Args:
         feature_dim: D, the length of a feature.
-        num_cameras: C.
-        alpha: The encoder receives the head's gradient times ``-alpha``.
+        num_cameras: C, the number of cameras.
+        alpha: Factor of the reversal: the encoder receives the gradient times ``-alpha``.
     """
 
     def __init__(self, feature_dim: int, num_cameras: int, alpha: float = 1.0) -> None:
@@ -43,8 +43,8 @@ class CameraClassifier(nn.Module):
         """Camera logits (B, C) of ``features`` (B, D).
 
         Args:
-            features: (B, D).
-            kept: (B, HIDDEN_DIM) bool, see `draw_kept_units`; None drops nothing.
+            features: (B, D) features.
+            kept: (B, HIDDEN_DIM) bool from `draw_kept_units`; None drops nothing.
         """
         hidden = self.hidden(reverse_gradient(features, self.alpha))
         if kept is not None:
@@ -54,9 +54,9 @@ class CameraClassifier(nn.Module):
 
 
 def draw_kept_units(count: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """(count, HIDDEN_DIM): which hidden units dropout leaves on, for each image of a batch.
+    """(count, HIDDEN_DIM) bool: the hidden units that dropout keeps for each image of a batch.
 
-    Drawn on the host for the whole batch: a device's own generator would draw other numbers on another
-    number of devices.
+    The host draws them for the whole batch, because the generators of devices would draw different numbers
+    with a different number of devices.
     """
     return rng.random((count, HIDDEN_DIM)) >= DROPOUT

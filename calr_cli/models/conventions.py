@@ -1,7 +1,7 @@
 """The names under which other programs save a network, and how their networks differ from calr's.
 
-Names and differences are those of the programs' public sources. What no file says, such as the last stride,
-is taken as the program does by default.
+Names and differences were taken from the public sources of the programs. If a file does not record something,
+such as the last stride, calr assumes the program's default.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 UNKNOWN = "unknown."
-"""What stands before the key of a part that no convention knows."""
+"""Prefix of the key of a part that no convention knows."""
 
 
 @dataclass(frozen=True)
 class Convention:
-    """How a program names the parts of a network, and how it computes.
+    """The names that a program gives to the parts of a network, and how the network computes.
 
     Attributes:
-        programs: Which use it.
-        sign: Keys that are in every such file.
-        names: Its prefixes -> those of `Encoder`. An embedding, a linear layer before the batch norm, makes
-            them ``neck.0.`` and ``neck.1.``.
-        beside: Prefixes of what plays no part in features, where ``names`` seem to say it does.
+        programs: Names of the programs that use it.
+        sign: Keys that every such file has.
+        names: Prefixes of the program -> prefixes of `Encoder`. If there is an embedding, a linear layer
+            before the batch norm, the two are ``neck.0.`` and ``neck.1.``.
+        beside: Prefixes that ``names`` covers although these parts play no part in features.
         first_relu: Whether a ReLU follows the first batch norm.
-        max_pooling: The first pooling, as `torch.nn.MaxPool2d` takes it.
-        last_stride: Of the last stage.
+        max_pooling: Arguments of the first pooling for `torch.nn.MaxPool2d`.
+        last_stride: Stride of the last stage.
         last_relu: Whether a ReLU ends an embedding.
-        no_exponent: What to say of average pooling, which is taken where the file has no exponent of GeM.
-        differences: How it computes otherwise than calr, in words.
-        remarks: What changes figures and is not done as there, or is not known from the file.
+        no_exponent: Remark about average pooling, which calr assumes if the file has no exponent of GeM.
+        differences: Differences between its computation and calr's, in words.
+        remarks: Further differences that change figures, and facts that the file does not record, in words.
     """
 
     programs: str
@@ -48,7 +48,7 @@ class Convention:
     remarks: tuple[str, ...] = ()
 
     def name_of(self, key: str) -> str | None:
-        """What `Encoder` calls the tensor ``key``; None for one that is no part of the network."""
+        """The name in `Encoder` of the tensor ``key``; None if it is no part of the network."""
         if key.startswith(self.beside):
             return None
         for theirs in sorted(self.names, key=len, reverse=True):
@@ -59,7 +59,7 @@ class Convention:
         return UNKNOWN + key if key.startswith(parts) else None
 
     def key_of(self, name: str) -> str:
-        """What a file calls the tensor ``name`` of `Encoder`; the inverse of `name_of`."""
+        """The key in a file of the tensor ``name`` of `Encoder`; the inverse of `name_of`."""
         for theirs, ours in sorted(self.names.items(), key=lambda pair: -len(pair[1])):
             if name.startswith(ours):
                 return theirs + name.removeprefix(ours)
@@ -67,7 +67,7 @@ class Convention:
 
 
 def recognise(keys: Collection[str]) -> Convention | None:
-    """The convention by which a state dict with ``keys`` was saved, None for one that is not known."""
+    """The convention of a state dict with ``keys``; None if no convention fits."""
     return next((known for known in CONVENTIONS if all(key in keys for key in known.sign)), None)
 
 
@@ -186,7 +186,7 @@ CONVENTIONS = (
     TORCHVISION,
     TORCHVISION_MOBILENET,
 )
-"""All that are known; the first whose sign is there is taken."""
+"""All known conventions; the first one whose sign is there applies."""
 
 PROGRAMS = ", ".join(dict.fromkeys(known.programs for known in CONVENTIONS))
-"""The programs of all of them."""
+"""The programs of all conventions."""

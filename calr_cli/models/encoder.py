@@ -21,8 +21,8 @@ class Encoder(nn.Module):
 
     Attributes:
         feature_dim: D, the length of a feature.
-        precision: What the backbone computes in: ``torch.bfloat16``, or the type of its weights. Weights,
-            statistics of batch norms, pooling and features keep the type of the weights.
+        precision: Type in which the backbone computes: ``torch.bfloat16``, or the type of its weights.
+            Weights, statistics of batch norms, pooling and features keep the type of the weights.
 
     Raises:
         ConfigError: ``arch`` or ``pooling`` is unknown.
@@ -42,7 +42,7 @@ class Encoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device of the weights."""
         return self.neck.weight.device
 
     def forward(self, images: Tensor) -> Tensor:

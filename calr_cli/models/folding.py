@@ -15,16 +15,16 @@ Network = TypeVar("Network", bound=nn.Module)
 def fold_batch_norms(network: Network) -> Network:
     """A copy of ``network``, for inference, that computes the same with fewer layers.
 
-    In evaluation a batch norm is a fixed scale and shift of each channel: multiplied into the convolution
-    before it, it takes no pass over the feature map any more. What follows a convolution is told by the
-    order in which a module names its children, as torchvision's networks name them; a batch norm elsewhere
-    stays as it is.
+    In evaluation a batch norm is a fixed scale and shift of each channel. Once it is multiplied into the
+    convolution before it, it needs no pass of its own over the feature map. The function finds the layer that
+    follows a convolution by the order of a module's children, as in torchvision's networks; a batch norm
+    elsewhere stays as it is.
 
     Args:
-        network: In evaluation mode.
+        network: Network in evaluation mode.
 
     Returns:
-        The copy; ``network`` itself if there is nothing to fold, as in what was folded before.
+        The copy; ``network`` itself if there is nothing to fold, for instance because it was folded before.
     """
     if not _pairs(network):
         return network
@@ -36,7 +36,7 @@ def fold_batch_norms(network: Network) -> Network:
 
 
 def _pairs(network: nn.Module) -> list[tuple[nn.Module, tuple[str, nn.Conv2d], tuple[str, nn.BatchNorm2d]]]:
-    """Each convolution that a batch norm follows, with their names in the module that has both."""
+    """Each pair of a convolution and the batch norm that follows it, with the module that contains both."""
     return [
         (module, (name, child), (following, norm))
         for module in network.modules()

@@ -20,10 +20,10 @@ from calr_cli.models.reading import state_dict_of
 KEYS_SHOWN = 8
 
 NOTES = ("epoch", "best_mAP", "rank1", "metric")
-"""What programs write beside the state dict and people look for."""
+"""Keys beside the state dict that programs write and that interest people."""
 
 PIXEL_STATISTICS = {"pixel_mean": [123.7, 116.3, 103.5], "pixel_std": [58.4, 57.1, 57.4]}
-"""ImageNet's, of pixels from 0 to 255: calr normalises with them, and fast-reid unless told otherwise."""
+"""ImageNet's mean and deviation for pixels from 0 to 255; calr and, by default, fast-reid use them."""
 
 RESNETS: dict[tuple[tuple[int, ...], bool, bool], str] = {
     ((2, 2, 2, 2), False, False): "resnet18",
@@ -37,20 +37,20 @@ RESNETS: dict[tuple[tuple[int, ...], bool, bool], str] = {
 """Blocks per stage, whether they have three convolutions, whether IBN-a -> architecture."""
 
 KNOWN = f"Known are {', '.join(ARCHS)}, by the names of {PROGRAMS}"
-"""What to say of a file that is not recognised."""
+"""Hint for a file that is not recognised."""
 
 
 @dataclass(frozen=True)
 class ForeignWeights:
-    """The tensors of a foreign file, by the names of `Encoder`.
+    """The tensors of another program's file, under the names of `Encoder`.
 
     Attributes:
         path: The file.
-        convention: By which it was recognised.
-        arch: The architecture that has its layers.
+        convention: Convention by which the file was recognised.
+        arch: Architecture that has the file's layers.
         tensors: Name in `Encoder` -> tensor.
-        unused: Keys of what plays no part in features, such as a classifier.
-        notes: What the file says of its training.
+        unused: Keys of parts that play no part in features, such as a classifier.
+        notes: Facts that the file records about its training.
     """
 
     path: Path
@@ -66,14 +66,14 @@ class ForeignWeights:
 
     @property
     def non_local(self) -> list[str]:
-        """The blocks that a non-local block follows."""
+        """The blocks after which a non-local block stands."""
         return [name.removesuffix(NON_LOCAL) for name in self.tensors if name.endswith(NON_LOCAL)]
 
     @property
     def pooling(self) -> str | None:
-        """``gem`` where the file has its exponent, else ``avg``; None where it has a backbone only.
+        """``gem`` if the file has an exponent of GeM, else ``avg``; None if it has only a backbone.
 
-        fast-reid's settings with non-local blocks all have GeM, some with a fixed exponent of 3.
+        All of fast-reid's settings with non-local blocks use GeM, some of them with a fixed exponent of 3.
         """
         if "pooling.p" in self.tensors or self.non_local:
             return "gem"
@@ -84,7 +84,7 @@ def foreign_weights(content: Any, path: Path, error_class: type[CalrError]) -> F
     """Recognise what `safe_load` read from ``path``.
 
     Raises:
-        CalrError: Of ``error_class``: no state dict, or none that calr recognises.
+        CalrError: As ``error_class``: there is no state dict, or calr does not recognise it.
     """
     state = non_local_at_their_blocks(state_dict_of(content, path, error_class))
     if (convention := recognise(state)) is None:
@@ -109,16 +109,16 @@ def foreign_weights(content: Any, path: Path, error_class: type[CalrError]) -> F
 
 
 def build_foreign(weights: ForeignWeights, arch: str, pooling: str, error_class: type[CalrError]) -> Encoder:
-    """The network of a foreign file, computing as it did there, on the CPU, in evaluation mode.
+    """The network of another program's file, which computes as in that program, on the CPU, for evaluation.
 
     Args:
-        weights: See `foreign_weights`.
+        weights: Tensors from `foreign_weights`.
         arch: One of ``ARCHS``.
-        pooling: ``gem`` or ``avg``; an exponent that the file has not is 3.
-        error_class: Of what is raised.
+        pooling: ``gem`` or ``avg``; if the file has no exponent, it is 3.
+        error_class: Class of the error to raise.
 
     Raises:
-        CalrError: Of ``error_class``: the tensors are not those of ``arch``.
+        CalrError: As ``error_class``: the tensors are not those of ``arch``.
     """
     encoder = Encoder(arch, pooling)
     convention = weights.convention
@@ -149,9 +149,9 @@ def build_foreign(weights: ForeignWeights, arch: str, pooling: str, error_class:
 
 
 def differences(encoder: Encoder, weights: ForeignWeights, parts: tuple[str, ...]) -> list[str]:
-    """One line for each way in which ``parts`` of ``weights`` are not those of the encoder.
+    """One line for each difference between ``parts`` of ``weights`` and the encoder.
 
-    An exponent of GeM may be missing or left over: that is how the pooling is overridden.
+    An exponent of GeM may be missing or superfluous, because users may override the pooling.
     """
     own = {name: value for name, value in encoder.state_dict().items() if name.startswith(parts)}
     theirs = {name: value for name, value in weights.tensors.items() if name.startswith(parts)}
@@ -180,14 +180,14 @@ def differences(encoder: Encoder, weights: ForeignWeights, parts: tuple[str, ...
 
 
 def hint_for(arch: str, weights: ForeignWeights) -> str:
-    """What to do where ``weights`` do not fit ``arch``."""
+    """What to do if ``weights`` do not fit ``arch``."""
     if weights.arch == arch:
         return "Choose the architecture of that file with -a, or another file"
     return f"It looks like {weights.arch}: give -a {weights.arch}, or another file"
 
 
 def describe(weights: ForeignWeights, arch: str, pooling: str) -> str:
-    """One line: what was recognised, what is computed as in that program and what is not."""
+    """One line: what was recognised, and what is computed as in that program or differently."""
     convention = weights.convention
     if "pooling.p" in weights.tensors:
         own = f"GeM with p = {weights.tensors['pooling.p'][0]:.3g}"

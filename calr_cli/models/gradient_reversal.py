@@ -19,14 +19,14 @@ class GradientReversal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        """Turn the gradient round; ``alpha`` has none."""
+        """Reverse the gradient; ``alpha`` has none."""
         return -ctx.alpha * grad_outputs[0], None
 
 
 def reverse_gradient(x: Tensor, alpha: float) -> Tensor:
     """Return ``x`` (any shape); in the backward pass its gradient is multiplied by ``-alpha``.
 
-    What comes after learns to do its task, what comes before learns to make that task impossible.
+    The layers after it learn to do their task, the layers before it learn to make that task impossible.
 
     Source: Ganin, Lempitsky, "Unsupervised Domain Adaptation by Backpropagation", ICML 2015.
     """

@@ -12,14 +12,14 @@ from torchvision.models.resnet import ResNet
 class InstanceBatchNorm(nn.Module):
     """Instance-normalises the first half of the channels and batch-normalises the rest.
 
-    Instance normalisation takes out an image's own contrast and colour cast, which is what differs
-    between cameras; batch normalisation keeps what tells identities apart.
+    Instance normalisation removes an image's own contrast and colour cast, which differ between cameras;
+    batch normalisation keeps what distinguishes identities.
 
     Source: Pan, Luo, Shi, Tang, "Two at Once: Enhancing Learning and Generalization Capacities via
     IBN-Net", ECCV 2018. The names ``IN`` and ``BN`` are those of the published weight files.
 
     Args:
-        num_channels: C.
+        num_channels: C, the number of channels.
     """
 
     def __init__(self, num_channels: int) -> None:
@@ -37,7 +37,7 @@ class InstanceBatchNorm(nn.Module):
 def with_ibn_a(resnet: ResNet) -> ResNet:
     """Replace ``bn1`` of every block in layers 1 to 3 of a fresh ``resnet``, and return it.
 
-    Layer 4 stays as it is: at that depth instance statistics would erase what identities differ in.
+    Layer 4 stays as it is: at that depth instance statistics would erase the differences between identities.
     """
     for stage in (resnet.layer1, resnet.layer2, resnet.layer3):
         for block in stage:

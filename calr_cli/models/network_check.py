@@ -16,9 +16,9 @@ IMAGENET_CLASSES = 1000
 
 @dataclass(frozen=True)
 class NetworkCheck:
-    """Loads safely, has every key and shape of ``arch`` with its classifier and no other, and is finite.
+    """A check for finite tensors with exactly the keys and shapes of ``arch`` and its classifier.
 
-    That it is the published training of this network it cannot tell: only a hash could.
+    The check cannot tell whether the file is the published training of this network; only a hash could.
     """
 
     arch: str

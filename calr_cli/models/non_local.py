@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 NON_LOCAL = ".non_local.g.weight"
-"""What the name of a non-local block's first tensor ends in, behind that of the block it follows."""
+"""End of the name of a non-local block's first tensor, after the name of the block that it follows."""
 
 
 class NonLocalBlock(nn.Module):
-    """Adds to every position a sum over all positions, weighted by similarity.
+    """A block that adds to every position a sum over all positions, weighted by similarity.
 
-    Source: Wang, Girshick, Gupta, He, "Non-local Neural Networks", CVPR 2018, its dot-product form. The names
-    are those of fast-reid's files.
+    Source: Wang, Girshick, Gupta, He, "Non-local Neural Networks", CVPR 2018, in the dot-product form. The
+    names are those of fast-reid's files.
 
     Args:
-        num_channels: C.
-        inner_channels: In which positions are compared; 1 in fast-reid.
+        num_channels: C, the number of channels.
+        inner_channels: Number of channels in which positions are compared; 1 in fast-reid.
     """
 
     def __init__(self, num_channels: int, inner_channels: int = 1) -> None:
@@ -31,7 +31,7 @@ class NonLocalBlock(nn.Module):
         self.W = nn.Sequential(nn.Conv2d(inner_channels, num_channels, 1), nn.BatchNorm2d(num_channels))
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """(B, C, H, W) of ``feature_map`` (B, C, H, W)."""
+        """Map ``feature_map`` (B, C, H, W) to (B, C, H, W)."""
         theta, phi, g = (layer(feature_map).flatten(2) for layer in (self.theta, self.phi, self.g))
         # Similarities are linear in theta and phi: their (HW, HW) matrix never has to exist.
         shared = torch.einsum("bip,bjp->bij", phi, g) / g.shape[2]
@@ -41,7 +41,7 @@ class NonLocalBlock(nn.Module):
 
 
 def add_non_local(block: nn.Module, inner_channels: int) -> None:
-    """Let a non-local block, the child ``non_local`` of a ResNet's ``block``, follow it."""
+    """Add a non-local block after a ResNet's ``block``, as its child ``non_local``."""
     num_channels = [layer.num_features for layer in block.modules() if isinstance(layer, nn.BatchNorm2d)][-1]
     follower = NonLocalBlock(num_channels, inner_channels)
     block.add_module("non_local", follower)
@@ -49,9 +49,9 @@ def add_non_local(block: nn.Module, inner_channels: int) -> None:
 
 
 def non_local_at_their_blocks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``state`` with the non-local blocks of fast-reid's files renamed to children of what they follow.
+    """``state`` with the non-local blocks of fast-reid's files renamed to children of the blocks before them.
 
-    There they are a list per stage, ``backbone.NL_2.0.``, and follow the last blocks of that stage.
+    In these files they are a list per stage, ``backbone.NL_2.0.``, and follow the last blocks of that stage.
     """
 
     def count(prefix: str) -> int:

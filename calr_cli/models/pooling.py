@@ -14,14 +14,14 @@ from calr_cli.errors import ConfigError
 class GeneralisedMeanPooling(nn.Module):
     """Generalised mean over all positions, ``(mean x^p)^(1/p)``, with one trainable ``p``.
 
-    p = 1 is average pooling; the larger p, the closer to max pooling.
+    With p = 1 this is average pooling; a larger p is closer to max pooling.
 
     Source: Radenovic, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation",
     TPAMI 2019.
 
     Args:
-        p: Exponent to start from.
-        eps: Smaller activations count as this, so that powers and their gradients are finite.
+        p: Initial exponent.
+        eps: Lower bound of activations, so that powers and their gradients are finite.
     """
 
     def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
@@ -36,10 +36,10 @@ class GeneralisedMeanPooling(nn.Module):
 
 
 class _GeneralisedMean(torch.autograd.Function):
-    """With m the mean of E = x^p and y = m^(1/p), the gradients from E as it is: no power is taken twice.
+    """The generalised mean y = m^(1/p), m the mean of E = x^p; the gradients reuse E.
 
-    What autograd makes of the formula takes another power of every activation, and is three times slower on
-    a CPU (benchmarks/pooling.py).
+    With autograd, the formula takes another power of every activation and is three times slower on a CPU
+    (benchmarks/pooling.py).
     """
 
     @staticmethod

@@ -11,24 +11,25 @@ from calr_cli.models.reading import safe_load
 from calr_cli.models.released_weights import cached_weights
 
 BEYOND_BACKBONE = {"pooling.p": "exponent of GeM", "neck.running_mean": "neck"}
-"""What tells that a file has more than a backbone."""
+"""Keys that show that a file has more than a backbone."""
 
 
 def load_pretrained(encoder: Encoder, source: str) -> str:
-    """Give ``encoder`` the weights of ``source``; the whole backbone or, on an error, nothing.
+    """Load the weights of ``source`` into ``encoder``; on an error, ``encoder`` stays unchanged.
 
-    Files of other programs, and models of calr, have more than a backbone: the exponent of GeM and the neck
-    are taken too, where the encoder has the like. How it computes does not change: see `build_foreign` for
-    networks that compute otherwise.
+    Files of other programs, and models of calr, have more than a backbone. From these files the function also
+    takes the exponent of GeM and the neck, if the encoder has the same parts. The encoder computes as before;
+    see `build_foreign` for networks that compute differently.
 
-    Never downloads anything: what takes minutes and a network should not begin unasked.
+    The function never downloads anything: nothing that takes minutes and a network should start without
+    being asked for.
 
     Args:
         encoder: The encoder to fill, in place.
         source: ``none`` (stays as it is), ``imagenet`` (the cached release), or a file.
 
     Returns:
-        One line saying what the network starts from.
+        One line that says what the network starts from.
 
     Raises:
         WeightsError: The weights are not cached, cannot be read, or are of another network.
@@ -62,9 +63,9 @@ def load_pretrained(encoder: Encoder, source: str) -> str:
 
 
 def read_weights(path: Path) -> ForeignWeights:
-    """The tensors of a file of weights, by the names of `Encoder`; nothing in it is executed.
+    """The tensors of a file of weights, under the names of `Encoder`; nothing in the file is executed.
 
     Raises:
-        WeightsError: No such file, damaged or cut short, or no network that calr recognises.
+        WeightsError: The file is missing, damaged or cut short, or has no network that calr recognises.
     """
     return foreign_weights(safe_load(path, WeightsError), path, WeightsError)

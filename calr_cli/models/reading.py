@@ -16,19 +16,20 @@ from calr_cli.errors import CalrError
 from calr_cli.models.file_kinds import UNPACKED, kind_of
 
 CONTAINERS = ("state_dict", "model")
-"""Keys under which programs keep the state dict, beside their epoch, figures and optimiser."""
+"""Keys under which programs store the state dict, beside the epoch, figures and optimiser."""
 
 SAVE_HINT = "Write one with torch.save(model.state_dict(), FILE)"
 
 
 def safe_load(path: Path, error_class: type[CalrError]) -> Any:
-    """Read a file of `torch.save` that holds tensors and plain values; nothing in it is executed.
+    """Read a file of `torch.save` that has tensors and plain values; nothing in the file is executed.
 
-    Besides what torch allows, numbers of numpy are read, as Python's: many programs keep their best mAP so.
+    Besides the types that torch allows, the function reads numpy numbers and returns them as Python numbers,
+    because many programs store their best mAP as a numpy number.
 
     Raises:
-        CalrError: Of ``error_class``: no such file, a file of another kind, damaged or cut short, or other
-            Python objects in it.
+        CalrError: As ``error_class``: the file is missing, of another kind, damaged or cut short, or has other
+            Python objects.
     """
     try:
         file = path.open("rb")
@@ -63,7 +64,7 @@ def state_dict_of(content: Any, path: Path, error_class: type[CalrError]) -> dic
     """The state dict in what `safe_load` read, plain or in one of ``CONTAINERS``, without ``module.``.
 
     Raises:
-        CalrError: Of ``error_class``: there is none.
+        CalrError: As ``error_class``: there is no state dict.
     """
     if isinstance(content, Mapping):
         content = next((content[key] for key in CONTAINERS if key in content), content)
@@ -79,7 +80,7 @@ def state_dict_of(content: Any, path: Path, error_class: type[CalrError]) -> dic
 
 
 class _NumberType:
-    """Takes the place of ``numpy.dtype`` while a file is read, so that no file calls into numpy itself."""
+    """Replaces ``numpy.dtype`` while a file is read, so that no file calls numpy itself."""
 
     def __init__(self, code: str, *_: object) -> None:
         self.code = code
@@ -89,7 +90,7 @@ class _NumberType:
 
 
 def _number(kind: _NumberType, data: bytes) -> Any:
-    """Takes the place of numpy's maker of scalars."""
+    """Replaces numpy's function that makes scalars."""
     dtype = np.dtype(f"{kind.byte_order}{kind.code}")
     if dtype.kind not in "biuf":
         raise pickle.UnpicklingError(f"a numpy scalar of type {dtype}")
@@ -101,7 +102,7 @@ def _number_of_numpy_1(kind: _NumberType, data: bytes) -> Any:
 
 
 def _stand_in(made: Any, module: str, name: str) -> Any:
-    """``made``, found by torch where a file asks for ``module.name``."""
+    """``made``, under the name ``module.name`` for torch to find when a file asks for it."""
     made.__module__, made.__name__, made.__qualname__ = module, name, name
     return made
 
@@ -111,4 +112,4 @@ ALLOWED = [
     _stand_in(_number, "numpy._core.multiarray", "scalar"),
     _stand_in(_number_of_numpy_1, "numpy.core.multiarray", "scalar"),
 ]
-"""All that a file may name beyond torch's own list of tensors and containers."""
+"""Everything that a file may name beyond torch's own list of tensors and containers."""

@@ -23,10 +23,10 @@ class Release:
     """A published weight file.
 
     Attributes:
-        url: The publisher's address.
-        sha256: Its hash or the first digits of it, hexadecimal.
-        mebibytes: Its size as the publisher gives it.
-        older: Where an earlier file of the same network is, whose hash nobody has published.
+        url: Address at the publisher.
+        sha256: Hash of the file, or the first digits of the hash, hexadecimal.
+        mebibytes: Size of the file as the publisher states it.
+        older: Source of an earlier file of the same network, whose hash nobody has published.
     """
 
     url: str
@@ -36,7 +36,7 @@ class Release:
 
     @property
     def file_name(self) -> str:
-        """Name of the file, here and there."""
+        """Name of the file, at the publisher and in the cache."""
         return urlsplit(self.url).path.rsplit("/", 1)[-1]
 
 
@@ -70,11 +70,11 @@ RELEASES: dict[str, Release] = {
 
 
 def cached_weights(arch: str) -> Path:
-    """The file with the ImageNet weights of ``arch``: in calr's own folder, else in torch hub's.
+    """The file with the ImageNet weights of ``arch``, in calr's own folder or else in that of torch hub.
 
     Raises:
         ConfigError: ``arch`` is unknown.
-        WeightsError: No such file, or only with another content.
+        WeightsError: There is no such file, or its content is wrong.
     """
     check_arch(arch)
     folders = [_folder(), Path(torch.hub.get_dir()) / "checkpoints"]
@@ -98,12 +98,12 @@ def fetch_pretrained(arch: str, reporter: Reporter, mirrors: Sequence[str] = ())
 
     Args:
         arch: One of ``ARCHS``.
-        reporter: Told about progress, retries, and a file that has no hash to be checked by.
-        mirrors: Addresses of folders that have the publisher's files, asked in this order before him.
+        reporter: Receiver of progress, retries, and a warning about a file without a published hash.
+        mirrors: Addresses of folders with the publisher's files, tried in this order before the publisher.
 
     Raises:
         ConfigError: ``arch`` is unknown.
-        WeightsError: Nobody gave the right file, one line each, or the cache cannot be written.
+        WeightsError: No source delivered the right file (one line each), or the cache cannot be written.
     """
     try:
         return cached_weights(arch)
@@ -127,11 +127,11 @@ def fetch_pretrained(arch: str, reporter: Reporter, mirrors: Sequence[str] = ())
 
 
 def adopt_pretrained(arch: str, path: Path, reporter: Reporter) -> Path:
-    """Take a file that was fetched by hand into the cache, after the same checks; return its place there.
+    """Copy a file that was fetched by hand into the cache, after the same checks; return its path there.
 
     Raises:
         ConfigError: ``arch`` is unknown.
-        WeightsError: It is not the published file, cannot be read, or the cache cannot be written.
+        WeightsError: The file is not the published one or cannot be read, or the cache cannot be written.
     """
     check_arch(arch)
     problems: list[str] = []
@@ -150,7 +150,7 @@ def adopt_pretrained(arch: str, path: Path, reporter: Reporter) -> Path:
 
 @dataclass(frozen=True)
 class _Form:
-    """One of the files that the weights of an architecture may come in."""
+    """One of the files in which the weights of an architecture are published."""
 
     arch: str
     name: str
@@ -158,7 +158,7 @@ class _Form:
     sources: Sequence[Source]
 
     def report(self, reporter: Reporter) -> None:
-        """Say how much the check was worth."""
+        """Report how much the check proves."""
         if not isinstance(self.check, Digest):
             reporter.warning(
                 f"{self.name} has no published hash: it loads safely and its keys and shapes are those of "
@@ -167,7 +167,7 @@ class _Form:
 
 
 def _forms(arch: str, mirrors: Sequence[str] = ()) -> list[_Form]:
-    """The file to be preferred first."""
+    """The files of a release, the preferred one first."""
     release = RELEASES[arch]
     name = release.file_name
     sources = [*(f"{mirror.rstrip('/')}/{name}" for mirror in mirrors), release.url]

@@ -9,7 +9,7 @@ import numpy as np
 from calr_cli.types import OUTLIER, ImageSet, IntArray
 
 MEMBERS, DISCARDED = 11, 12
-"""Images shown of a cluster, and of those that refinement threw out of it."""
+"""Number of images shown of a cluster, and of the images that refinement discarded from it."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Member:
     """An image of a cluster.
 
     Attributes:
-        image: Its position in the training split.
-        camid: Its camera.
-        agrees: Whether it is of the pivot's identity; None where that is not known.
+        image: Position of the image in the training split.
+        camid: Camera of the image.
+        agrees: Whether the image has the pivot's identity; None if that is not known.
     """
 
     image: int
@@ -29,17 +29,17 @@ class Member:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster as it is shown.
+    """A cluster as the page shows it.
 
     Attributes:
-        label: Its number.
-        pivot: Its pivot, None for a cluster without one.
-        members: Some of the other images that it keeps.
-        discarded: Some of those that refinement threw out.
-        num_members: All that it keeps, the pivot counted.
-        num_discarded: All that were thrown out.
-        num_cameras: Of the images that it keeps.
-        purity: Share of its commonest identity among them, None where identities are not known.
+        label: Number of the cluster.
+        pivot: Pivot of the cluster; None if there is none.
+        members: Some of the other images that the cluster keeps.
+        discarded: Some of the images that refinement discarded.
+        num_members: Number of all images that the cluster keeps, including the pivot.
+        num_discarded: Number of all images that refinement discarded.
+        num_cameras: Number of cameras of the images that the cluster keeps.
+        purity: Share of the commonest identity among these images; None if identities are not known.
     """
 
     label: int
@@ -55,14 +55,14 @@ class Cluster:
 def choose_clusters(
     global_labels: IntArray, refined_labels: IntArray, pivots: IntArray, images: ImageSet, count: int
 ) -> list[Cluster]:
-    """Those that refinement threw most out of, then the largest.
+    """The clusters from which refinement discarded most images, then the largest clusters.
 
     Args:
-        global_labels: (N,) before refinement.
-        refined_labels: (N,) after it.
+        global_labels: (N,) labels before refinement.
+        refined_labels: (N,) labels after refinement.
         pivots: (K,) position of each cluster's pivot, -1 for none.
-        images: The N training images.
-        count: Of clusters to show, half of each kind.
+        images: N training images.
+        count: Number of clusters to show, half of each kind.
     """
     sizes, lost = (
         np.bincount(global_labels[chosen], minlength=len(pivots))
@@ -101,7 +101,7 @@ def _cluster(
 
 
 def _spread(images: IntArray, camids: IntArray, count: int) -> IntArray:
-    """At most ``count`` of the images, from all cameras in turn, then in the cameras' order."""
+    """At most ``count`` of the images, taken from all cameras in turn and returned in the cameras' order."""
     turn = np.zeros(len(images), np.int64)
     for camid in np.unique(camids[images]):
         mine = np.flatnonzero(camids[images] == camid)

@@ -14,7 +14,7 @@ from calr_cli.report.retrieval import Retrieval
 
 @dataclass(frozen=True)
 class Figure:
-    """A number of a run: how it is written, and what a run that has more of it is."""
+    """A number of a run with its name, its format and its unit."""
 
     name: str
     value: float
@@ -27,14 +27,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure of one run, and what it has more than the first run's."""
+    """A figure of one run, and its difference from the first run's figure."""
 
     text: str
     change: str
 
 
 def figures_of(run: RunRecord, findings: Findings) -> list[Figure]:
-    """What sums up a run, as far as it is known."""
+    """The figures that sum up a run, as far as they are known."""
     found: list[Figure] = []
     if isinstance(findings.retrieval, Retrieval):
         metrics = findings.retrieval.metrics

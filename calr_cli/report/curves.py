@@ -23,12 +23,12 @@ _NO_MONITORING = "The test set was not looked at in these epochs (evaluation.mon
 
 @dataclass(frozen=True)
 class Measure(Generic[Row]):
-    """What is drawn together.
+    """The curves that one figure shows together.
 
     Attributes:
-        title: Of the figure.
-        values: Name of each curve -> its value in an epoch; None where there is none.
-        missing: Why there may be none.
+        title: Title of the figure.
+        values: Name of each curve -> function from an epoch to the value; None if there is no value.
+        missing: Reason why the curves may be missing.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Measure(Generic[Row]):
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure, or why there is none."""
+    """A figure, or the reason why there is none."""
 
     title: str
     svg: Markup | None
@@ -129,7 +129,7 @@ COMPARED: Sequence[Measure[InterEpoch]] = (
 
 
 def panels_of(run: RunRecord, name: str) -> list[Panel]:
-    """The curves of one run; of stage 1 with a line per camera."""
+    """The curves of one run; stage 1 has a line per camera."""
     if run.stage == "inter":
         rows = _inter(run)
         return [

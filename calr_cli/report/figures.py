@@ -24,7 +24,7 @@ _LEGEND = 4
 
 @dataclass(frozen=True)
 class Series:
-    """A curve: its name, the epochs it is known after, and its values."""
+    """A curve: its name, the numbers of epochs after which it has a value, and the values."""
 
     name: str
     epochs: list[int]
@@ -41,7 +41,7 @@ class Group:
 
 
 def curves(name: str, title: str, series: Sequence[Series]) -> Markup:
-    """Values over epochs."""
+    """A plot of values over epochs."""
     alt = "; ".join(
         f"{one.name or title} {one.values[0]:.4g} in epoch {one.epochs[0]}"
         f" and {one.values[-1]:.4g} in epoch {one.epochs[-1]}"
@@ -70,7 +70,7 @@ def curves(name: str, title: str, series: Sequence[Series]) -> Markup:
 
 
 def scatter(name: str, alt: str, groups: Sequence[Group], rest: FloatArray | None = None) -> Markup:
-    """Points in groups, each with a shape of its own, and a label at its middle or a name below the map."""
+    """A map of points in groups; each group has its own shape, and a label at its middle or a name below."""
     rows = 0 if any(one.label for one in groups) else -(-len(groups) // _LEGEND)
     with Canvas(name, alt, 4.8, 4.4 + 0.22 * rows) as canvas:
         axes = canvas.figure.add_subplot()
@@ -107,7 +107,7 @@ def histogram(
     counts: Sequence[tuple[str, IntArray]],
     marks: Sequence[tuple[str, float]] = (),
 ) -> Markup:
-    """The distributions of the groups over the same bins, each with its own area of 1; lines at ``marks``."""
+    """The distributions of the groups over the same bins, each with area 1, and lines at ``marks``."""
     edges, folded = fold(edges, [count for _, count in counts])
     with Canvas(name, alt, 6.4, 2.9) as canvas:
         axes = canvas.figure.add_subplot()
@@ -127,7 +127,7 @@ def histogram(
 def fold(
     edges: npt.NDArray[np.float64], counts: Sequence[IntArray]
 ) -> tuple[npt.NDArray[np.float64], list[IntArray]]:
-    """The bins that are not empty, several made one where they are too many to be seen."""
+    """The range of bins that is not empty; bins are joined if there are too many to see."""
     some = np.flatnonzero(np.sum(counts, axis=0))
     first, last = (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 1)
     several = -(-(last - first) // _MOST_BINS)

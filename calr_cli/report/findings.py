@@ -40,9 +40,9 @@ class Labels:
     """The labels of the training images as the model makes them now.
 
     Attributes:
-        epoch: The labels of this epoch.
-        counts: Clusters, outliers, discarded images, clusters without a pivot.
-        quality: Against identities, before and after refinement; None where they are not known.
+        epoch: Labels of this epoch.
+        counts: Numbers of clusters, outliers, discarded images, and clusters without a pivot.
+        quality: Quality against identities, before and after refinement; None if identities are not known.
     """
 
     epoch: EpochLabels
@@ -52,15 +52,15 @@ class Labels:
 
 @dataclass(frozen=True)
 class Findings:
-    """Of one run: each part, or why it is missing.
+    """What the report shows of one run: each part, or the reason why it is missing.
 
     Attributes:
-        dataset: Its images.
-        model: Which model was looked at, in words.
-        retrieval: On query and gallery.
-        labels: Of the training images.
-        map: Of the training images' features.
-        calibration: What the model's similarities mean, once `calr evaluate --calibrate` has found out.
+        dataset: Images of the run.
+        model: Name of the model in use, in words.
+        retrieval: Retrieval on query and gallery.
+        labels: Labels of the training images.
+        map: Map of the training images' features.
+        calibration: Calibration of the model; None before `calr evaluate --calibrate`.
     """
 
     dataset: Dataset | Missing
@@ -74,14 +74,14 @@ class Findings:
 def examine(
     run: RunRecord, device: torch.device, root: Path | None, map_points: int, reporter: Reporter
 ) -> Findings:
-    """Load the run's model and images and look at all there is; what cannot be had says why.
+    """Load the run's model and images and compute every part; a missing part gives its reason.
 
     Args:
-        run: What its folder says.
-        device: Where the network works.
-        root: Data root in place of the remembered one.
-        map_points: Images on the map at most.
-        reporter: Told what happens.
+        run: Record of the run folder.
+        device: Device of the network.
+        root: Data root to use instead of the remembered one.
+        map_points: Largest number of images on the map.
+        reporter: Receiver of progress and warnings.
     """
     dataset = or_missing(lambda: load_dataset(run.settings.data.dataset, root, reporter), reporter)
     if run.stage == "intra":
@@ -146,7 +146,7 @@ def _labels(
     device: torch.device,
     reporter: Reporter,
 ) -> Labels:
-    """A run keeps no labels of its epochs: its model makes them anew."""
+    """Labels that the model makes again, because a run does not store the labels of its epochs."""
     local_labels = None
     if run.settings.inter.refinement.enabled:
         local_labels = read_local_labels(run.folder.local_labels, images)

@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Missing:
-    """Why there is nothing to show, in sentences."""
+    """The reason why there is nothing to show, in sentences."""
 
     reason: str
 
 
 def or_missing(make: Callable[[], T], reporter: Reporter | None = None) -> T | Missing:
-    """What ``make`` gives; a problem becomes sentences of the report, and a warning to ``reporter``."""
+    """The result of ``make``; an error becomes sentences of the report, and a warning to ``reporter``."""
     try:
         return make()
     except CalrError as error:
@@ -31,6 +31,6 @@ def or_missing(make: Callable[[], T], reporter: Reporter | None = None) -> T | M
 
 
 def _sentence(line: str) -> str:
-    """A line of an error as part of a text; one that begins with a path or a name stays as it is."""
+    """A line of an error as a sentence; a line that begins with a path or a name keeps its first letter."""
     begin = line[:1].upper() if line.partition(" ")[0].isalpha() else line[:1]
     return f"{begin}{line[1:].rstrip('.')}."

@@ -29,23 +29,24 @@ SECTIONS = (
     ("cameras", "From camera to camera"),
     ("pairs", "Similarities"),
 )
-"""Of each run: key and title."""
+"""Key and title of each section of a run."""
 
 
 def write_report(
     runs: Sequence[RunRecord], output: Path, device: torch.device, root: Path | None, reporter: Reporter
 ) -> dict[str, Any]:
-    """Look at the runs and write the page.
+    """Examine the runs and write the page.
 
     Args:
-        runs: From `record.read_runs`; the others are compared with the first.
+        runs: Runs from `record.read_runs`; the page compares the later runs with the first.
         output: File to write.
-        device: Where the networks work.
-        root: Data root in place of the remembered one.
-        reporter: Told what happens.
+        device: Device of the networks.
+        root: Data root to use instead of the remembered one.
+        reporter: Receiver of progress and warnings.
 
     Returns:
-        ``report``: the file; ``bytes``: its size; ``runs``: figures of each, and what is missing and why.
+        ``report``: the file; ``bytes``: its size; ``runs``: the figures of each run, and its missing parts
+        with reasons.
 
     Raises:
         OSError: The file cannot be written.
@@ -92,7 +93,7 @@ def write_report(
 
 
 def render(content: Mapping[str, Any]) -> str:
-    """The page's HTML; whatever comes from files is escaped."""
+    """The HTML of the page; all text from files is escaped."""
     environment = Environment(
         loader=PackageLoader("calr_cli.report"),
         autoescape=True,

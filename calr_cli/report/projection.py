@@ -18,11 +18,11 @@ _PERPLEXITY = 30.0
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Where the features of some images lie.
+    """The places of some images on the map.
 
     Attributes:
         images: (M,) positions of the images.
-        points: (M, 2).
+        points: (M, 2) places.
     """
 
     images: IntArray
@@ -33,7 +33,7 @@ def feature_map(features: FloatArray, most: int, rng: np.random.Generator) -> Fe
     """Two dimensions for at most ``most`` of the (N, D) features, drawn by ``rng``.
 
     Raises:
-        DataError: Too few features, or all the same.
+        DataError: There are too few features, or all are the same.
     """
     if len(features) < _LEAST:
         raise DataError(f"{len(features)} images are too few for a map")

@@ -19,12 +19,12 @@ class RunRecord:
     """A run as it stands on disk, finished or not.
 
     Attributes:
-        name: What tells it from the others of the same report.
-        folder: Where it is.
+        name: Name that is unique in the report.
+        folder: Folder of the run.
         stage: ``intra`` or ``inter``.
-        settings: What it was told.
+        settings: Settings of the run.
         environment: Program, machine, command line.
-        rows: Figures of the epochs done.
+        rows: Figures of the finished epochs.
     """
 
     name: str
@@ -36,18 +36,18 @@ class RunRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether it left what it was run for."""
+        """Whether the run has written its result."""
         return self.folder.is_finished(self.stage)
 
     @property
     def model(self) -> Path | None:
-        """The model to look at: the one to use, or the latest of a run that has not finished."""
+        """The model to examine: the one to use, or the latest one of an unfinished run."""
         models = (self.folder.model, self.folder.last) if self.stage == "inter" else ()
         return next((model for model in models if model.is_file()), None)
 
     @property
     def epochs_done(self) -> int:
-        """Whole epochs; of stage 1, those that every camera it has begun with has."""
+        """Finished epochs; in stage 1, the epochs that all cameras at work have finished."""
         done: dict[int, int] = {}
         for row in self.rows:
             done[row.camera if isinstance(row, IntraEpoch) else 0] = row.epoch + 1
@@ -55,12 +55,12 @@ class RunRecord:
 
     @property
     def command(self) -> str:
-        """What it was begun with, as it is typed."""
+        """The command line that started the run, as typed."""
         return shlex.join(["calr", *self.environment.get("command", [])[1:]])
 
     @property
     def status(self) -> str:
-        """How far it has come, in a sentence."""
+        """The progress of the run, in a sentence."""
         epochs = (self.settings.inter if self.stage == "inter" else self.settings.intra).epochs
         if self.finished:
             return f"finished after {self.epochs_done} of {epochs} epochs"
@@ -71,8 +71,8 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     """The runs in ``paths``, each once, named by their folders or, where those are alike, by their paths.
 
     Raises:
-        CheckpointError: No run folder, or one with a file that calr did not write.
-        ConfigError: Settings that make no sense.
+        CheckpointError: A path is no run folder, or has a file that calr did not write.
+        ConfigError: The settings of a run are invalid.
     """
     folders = list({path.resolve(): path for path in paths}.values())
     names = [path.resolve().name for path in folders]

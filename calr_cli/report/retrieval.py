@@ -17,7 +17,7 @@ from calr_cli.evaluation.retrieval import retrieval_metrics
 from calr_cli.types import UNKNOWN_PID, Dataset, FloatArray, IntArray, RetrievalMetrics
 
 SHOWN = 10
-"""Images of a ranked list."""
+"""Number of images of a ranked list."""
 
 _BINS = 400
 _BLOCK_BYTES = 32 * 2**20
@@ -25,17 +25,17 @@ _BLOCK_BYTES = 32 * 2**20
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What became of Q queries in a gallery.
+    """The results of Q queries in a gallery.
 
     Attributes:
-        metrics: Over all queries.
-        nearest: (Q, SHOWN) gallery images, nearest first, those of the query's own camera counted.
-        similarities: (Q, SHOWN) their cosine similarities.
-        camera_map: (C, C) mAP of the queries of one camera in the gallery of another, NaN where no
-            query has a match.
-        same: (B,) pairs of one identity in two cameras, by similarity.
-        different: (B,) pairs of two identities.
-        edges: (B + 1,) of the bins of both.
+        metrics: Metrics over all queries.
+        nearest: (Q, SHOWN) gallery images, nearest first, including images from the query's own camera.
+        similarities: (Q, SHOWN) cosine similarities of these images.
+        camera_map: (C, C) mAP of the queries of one camera in the gallery of another, NaN if no query has a
+            match.
+        same: (B,) number of pairs of one identity in two cameras, by similarity.
+        different: (B,) number of pairs of two identities, by similarity.
+        edges: (B + 1,) edges of the bins.
     """
 
     metrics: RetrievalMetrics
@@ -47,13 +47,13 @@ class Retrieval:
     edges: npt.NDArray[np.float64]
 
     def by_precision(self) -> IntArray:
-        """The queries that have a match, the best average precision first, ties in their own order."""
+        """The queries that have a match, best average precision first; equal queries stay in order."""
         precision = self.metrics.average_precision
         order: IntArray = np.argsort(-precision, kind="stable")
         return order[: self.metrics.num_queries]
 
     def same_accepted(self, share: float) -> tuple[float, float]:
-        """The similarity that ``share`` of the different pairs pass, and the share of same pairs that do."""
+        """The similarity that ``share`` of different pairs reach, and the share of same pairs that do."""
         passing = self.different[::-1].cumsum()[::-1] / max(int(self.different.sum()), 1)
         bin_ = int(np.argmax(passing <= share)) if (passing <= share).any() else len(passing) - 1
         return float(self.edges[bin_]), float(self.same[bin_:].sum() / max(int(self.same.sum()), 1))
@@ -67,8 +67,8 @@ def look_at_retrieval(
     Args:
         q_features: (Q, D) unit rows.
         g_features: (G, D) unit rows.
-        dataset: Its query and gallery have identities.
-        device: Where the distances are made.
+        dataset: Dataset whose query and gallery images have identities.
+        device: Device that computes the distances.
 
     Raises:
         DataError: No query has a match.

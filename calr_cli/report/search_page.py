@@ -14,7 +14,7 @@ from calr_cli.report.thumbnails import thumbnail
 
 
 def search_page(result: Mapping[str, Any]) -> str:
-    """HTML of what ``calr search --json`` prints, images included."""
+    """HTML of the answers that ``calr search --json`` prints, with the images."""
     pictures: dict[str, str | None] = {}
 
     def picture(path: str) -> str | None:

@@ -11,10 +11,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 INK, SOFT, FAINT, PANEL = "#f0a1c0", "#f0a1c1", "#f0a1c2", "#f0a1c3"
-"""Text, lesser points, lines, and what lies behind: colours that stand for those of the page."""
+"""Colours that stand for colours of the page: text, minor points, lines, and the background."""
 
 SERIES = tuple(f"#f0b1c{number}" for number in range(8))
-"""Of lines, points and bars, each one readable on the page's light and dark background."""
+"""Colours of lines, points and bars, readable on the page's light and dark background."""
 
 _VARIABLES = {
     INK: "var(--ink)",
@@ -44,13 +44,13 @@ _STYLE: Any = {
 
 
 class Canvas:
-    """A figure to draw on, in the page's style; its ``svg`` once the block has ended.
+    """A figure to draw on, in the page's style; it has an ``svg`` after the block.
 
     Args:
-        name: Its own on the page.
-        alt: What it shows, in words.
-        width: In inches.
-        height: In inches.
+        name: Name that is unique on the page.
+        alt: Description of the figure, in words.
+        width: Width in inches.
+        height: Height in inches.
     """
 
     def __init__(self, name: str, alt: str, width: float, height: float) -> None:
@@ -76,7 +76,7 @@ class Canvas:
 
 
 def themed(svg: str, name: str, alt: str) -> Markup:
-    """The picture as an element of the page: its colours, its fonts, and ids that are its own."""
+    """The picture as an element of the page, with the page's colours and fonts and with unique ids."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for colour, variable in _VARIABLES.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from calr_cli.data.images import open_image
 
 SIDE = 128
-"""Pixels of the longer side at most."""
+"""Largest number of pixels of the longer side."""
 
 _QUALITY = 72
 
@@ -18,7 +18,7 @@ def thumbnail(path: Path) -> str:
     """The image as a ``data:`` address.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The image cannot be read.
     """
     image = open_image(path)
     image.thumbnail((SIDE, SIDE))

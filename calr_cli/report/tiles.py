@@ -18,10 +18,10 @@ class Tile:
     """An image in a frame.
 
     Attributes:
-        source: Its address.
-        alt: What there is to know of it, in words.
-        kind: Colour and line of the frame: query, right, wrong, own, pivot, member or other.
-        sign: What says the same without colour.
+        source: Address of the image.
+        alt: Description of the image, in words.
+        kind: Kind of the frame: query, right, wrong, own, pivot, member or other.
+        sign: Sign with the same meaning, without colour.
         caption: A line below.
     """
 
@@ -34,13 +34,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class RankedList:
-    """A query and what was found for it.
+    """A query and the images found for it.
 
     Attributes:
-        title: Why it is shown.
-        precision: Its average precision in 0..1.
-        query: It.
-        found: The images ranked first.
+        title: Reason for showing the query.
+        precision: Average precision of the query in 0..1.
+        query: Tile of the query.
+        found: Tiles of the images that were ranked first.
     """
 
     title: str
@@ -51,7 +51,7 @@ class RankedList:
 
 @dataclass(frozen=True)
 class Mosaic:
-    """A cluster and its images: what it keeps, the pivot first, and what refinement threw out."""
+    """A cluster with the images that it keeps, pivot first, and the images that refinement discarded."""
 
     cluster: Cluster
     kept: list[Tile]
@@ -59,7 +59,7 @@ class Mosaic:
 
 
 def telling_queries(retrieval: Retrieval, each: int) -> list[tuple[str, int]]:
-    """The best, the median and the worst queries by average precision, ``each`` many."""
+    """The best, median and worst queries by average precision, ``each`` of every kind."""
     order = retrieval.by_precision()
     each = min(each, -(-len(order) // 3))
     middle = max(0, (len(order) - each) // 2)
@@ -130,7 +130,7 @@ def _source(images: ImageSet, index: int) -> str:
 
 
 def changed_queries(first: Retrieval, other: Retrieval, each: int) -> Sequence[tuple[str, int]]:
-    """The queries whose average precision gained most from the first to the other, and lost most."""
+    """The queries whose average precision gained and lost most from the first run to the other."""
     gain = np.nan_to_num(other.metrics.average_precision - first.metrics.average_precision)
     order: IntArray = np.argsort(-gain, kind="stable")
     gained = [("gained most", int(query)) for query in order[:each] if gain[query] > 0]

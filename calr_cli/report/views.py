@@ -31,12 +31,12 @@ _FEW = 1e-3
 
 @dataclass(frozen=True)
 class Detail:
-    """How much of each run fits into a page.
+    """The amounts of each run that fit into a page.
 
     Attributes:
-        queries: Of the best, of the median and of the worst each.
-        clusters: Mosaics.
-        points: On the map.
+        queries: Number of best, of median and of worst queries.
+        clusters: Number of mosaics.
+        points: Number of points on the map.
     """
 
     queries: int
@@ -45,7 +45,7 @@ class Detail:
 
 
 def detail_for(runs: int) -> Detail:
-    """Less of each, the more runs there are: a page stays below 10 MB."""
+    """Smaller amounts for more runs, so that a page stays below 10 MB."""
     if runs == 1:
         return Detail(3, 10, 2000)
     return Detail(2, 6, 1500) if runs == 2 else Detail(1, 4, 1000) if runs <= 4 else Detail(0, 0, 400)
@@ -53,21 +53,21 @@ def detail_for(runs: int) -> Detail:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as the page shows it; a part that is `Missing` says why.
+    """A run as the page shows it; a `Missing` part gives its reason.
 
     Attributes:
-        key: Its own on the page.
-        run: What its folder says.
-        findings: What its model and images say.
-        figures: What sums it up.
-        settings: Key, value, and whether it is not the default.
+        key: Key that is unique on the page.
+        run: Record of the run folder.
+        findings: Results from the model and images.
+        figures: Figures that sum up the run.
+        settings: Key, value, and whether the value differs from the default.
         panels: Curves.
         ranked: Ranked lists.
-        clusters: Mosaics.
-        maps: By camera and by cluster.
-        camera_map: mAP in percent by camera of the query and of the gallery, None where there is none.
+        clusters: Mosaics of clusters.
+        maps: Maps by camera and by cluster.
+        camera_map: mAP in percent by camera of the query and of the gallery; None if there is none.
         pairs: Histogram of similarities.
-        pairs_note: What it says, in words.
+        pairs_note: Meaning of the histogram, in words.
     """
 
     key: str
@@ -85,7 +85,7 @@ class RunView:
 
 
 def view_of(key: str, run: RunRecord, findings: Findings, detail: Detail) -> RunView:
-    """Pictures and words for all that was found."""
+    """The view of a run: pictures and words for all findings."""
     defaults = flat_settings(Settings())
     retrieval = findings.retrieval
     pairs, note = (retrieval, "") if isinstance(retrieval, Missing) else _pairs(key, retrieval, findings)
@@ -136,7 +136,7 @@ def _mosaics(run: RunRecord, findings: Findings, count: int) -> list[Mosaic] | M
 
 
 def _local_mosaics(run: RunRecord, images: ImageSet, count: int) -> list[Mosaic] | Missing:
-    """Of stage 1: clusters of its cameras in turn, which have no pivots yet."""
+    """Clusters of stage 1, taken from its cameras in turn; they have no pivots yet."""
     if not run.folder.local_labels.is_file():
         return Missing("There are no local labels yet: not all cameras are done.")
     labels = read_local_labels(run.folder.local_labels, images)
