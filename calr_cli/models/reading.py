@@ -28,8 +28,8 @@ def safe_load(path: Path, error_class: type[CalrError]) -> Any:
     because many programs store their best mAP as a numpy number.
 
     Raises:
-        CalrError: As ``error_class``: the file is missing, of another kind, damaged or cut short, or has other
-            Python objects.
+        CalrError: As ``error_class``: the file is missing, of another kind, damaged or cut short, or has
+            other Python objects.
     """
     try:
         file = path.open("rb")

@@ -17,9 +17,9 @@ from calr_cli.training import epoch
 from calr_cli.training.checkpoint import load_state
 from calr_cli.types import Dataset
 from tests.method.test_recipe_plus import Killed
-from tests.method.test_stages import CPU, assert_same_model, figures
 from tests.support.features import unit_features
 from tests.support.small import small_dataset, small_settings
+from tests.support.stages import CPU, assert_same_model, figures
 
 CLUSTERING = """
 def cluster(features, camids):

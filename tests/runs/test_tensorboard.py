@@ -24,9 +24,9 @@ from calr_cli.runs.find import create_run
 from calr_cli.runs.folder import RunFolder
 from calr_cli.runs.projector import write_projection
 from calr_cli.types import Dataset
-from tests.method.test_stages import CPU, Notebook, assert_same_model, figures
 from tests.support.epoch_figures import inter_epoch
 from tests.support.small import small_dataset, small_settings
+from tests.support.stages import CPU, Notebook, assert_same_model, figures
 
 SETTINGS = small_settings(evaluation={"monitor_every": 2})
 
