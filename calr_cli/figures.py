@@ -6,7 +6,7 @@ all, such as the quality of its labels where identities are unknown, is left out
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -175,6 +175,15 @@ class InterEpoch:
 
 
 EpochFigures = IntraEpoch | InterEpoch
+
+
+def epochs_done(rows: Iterable[EpochFigures]) -> dict[int | None, int]:
+    """Whole epochs of stage 1 by camera, or those of stage 2 under None."""
+    done: dict[int | None, int] = {}
+    for row in rows:
+        camera = row.camera if isinstance(row, IntraEpoch) else None
+        done[camera] = max(done.get(camera, 0), row.epoch + 1)
+    return done
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,11 @@ class Dataset:
     gallery: ImageSet
 
     @property
+    def has_test_set(self) -> bool:
+        """Whether there are queries and a gallery, all with known identities, to measure a model on."""
+        return self.query.has_identities and self.gallery.has_identities
+
+    @property
     def num_cameras(self) -> int:
         """The largest camera id of the training split plus one."""
         return int(self.train.camids.max()) + 1 if len(self.train) else 0

@@ -48,7 +48,7 @@ def after_stage_1(run: RunFolder, dataset: str, request: Request, machine: Machi
 def after_training(run: RunFolder, dataset: Dataset, machine: Machine) -> list[Words]:
     """Figures, where there are identities to test with; the report; a search."""
     steps: list[Words] = []
-    if is_tested(dataset):
+    if dataset.has_test_set:
         steps.append(["evaluate", "--resume", str(run.model), *machine.words()])
     return [*steps, report_words(machine, run.path), *search_words(run.model, dataset, machine)]
 
@@ -70,11 +70,6 @@ def after_evaluation(model: Path, dataset: Dataset, request: Request, machine: M
     network = {name: request.flags[key][1] for name, key in FROM_MODEL.items() if key in request.flags}
     words = [word for name, value in network.items() for word in (f"--{name}", str(value))]
     return [*reports, *search_words(model, dataset, machine, *words)]  # a foreign file needs them again
-
-
-def is_tested(dataset: Dataset) -> bool:
-    """Whether there are images with identities to measure a model on."""
-    return dataset.query.has_identities and dataset.gallery.has_identities
 
 
 def report_words(machine: Machine, *runs: Path) -> Words:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from calr_cli.cli.begin import Training
 from calr_cli.cli.console import print_paths, print_table
 from calr_cli.cli.evaluate import MEASURES
-from calr_cli.cli.next_steps import is_tested, resumable
+from calr_cli.cli.next_steps import resumable
 from calr_cli.cli.pairs import train_pair
 from calr_cli.cli.ranks import on_main
 from calr_cli.events import Reporter
@@ -38,7 +38,7 @@ def train_seeds(training: Training, pairs: Sequence[Pair], reporter: Reporter, a
         CalrError: Training or evaluation cannot go on.
     """
     dataset = training.dataset
-    tested = is_tested(dataset)
+    tested = dataset.has_test_set
     if not tested:
         reporter.note(f"{dataset.name} has no test images with identities: there are no figures to compare")
     rows = [train_seed(training, pair, tested, reporter, again) for pair in pairs]

@@ -15,7 +15,7 @@ from calr_cli.distances.k_reciprocal import (
     expanded_sets,
     half_size,
 )
-from calr_cli.distances.knn import Features, as_features, knn
+from calr_cli.distances.knn import FeatureRows, as_features, knn
 from calr_cli.events import Reporter, SilentReporter
 from calr_cli.types import FloatArray, IntArray, Neighbours
 
@@ -24,7 +24,7 @@ _REMEDY = "Raise memory_limit_gb, lower k1 or k2, or cluster fewer images at a t
 
 
 def jaccard_distance(
-    features: Features,
+    features: FeatureRows,
     k1: int,
     k2: int,
     *,
@@ -66,7 +66,7 @@ def jaccard_distance(
 
 
 def jaccard_similarity(
-    features: Features,
+    features: FeatureRows,
     k1: int,
     k2: int,
     *,

@@ -20,7 +20,8 @@ except ImportError:  # an optional accelerator: the torch search gives the same 
 else:
     HAS_FAISS = True
 
-Features = npt.ArrayLike | torch.Tensor
+FeatureRows = npt.ArrayLike | torch.Tensor
+"""(N, D), as a caller has them."""
 
 Backend = Literal["auto", "faiss", "torch"]
 
@@ -31,7 +32,7 @@ _CPU = torch.device("cpu")
 _RECALL_QUERIES = 1000
 
 
-def as_features(features: Features) -> FloatArray:
+def as_features(features: FeatureRows) -> FloatArray:
     """``features`` as a C-contiguous float32 array (N, D) in host memory.
 
     Raises:
@@ -87,7 +88,7 @@ def _faiss_knows_this_cpu() -> bool:
 
 
 def knn(
-    features: Features,
+    features: FeatureRows,
     k: int,
     *,
     backend: Backend = "auto",
@@ -141,7 +142,7 @@ def knn(
     return _in_order(indices, similarities)
 
 
-def approximate_knn(features: Features, k: int) -> tuple[Neighbours, float]:
+def approximate_knn(features: FeatureRows, k: int) -> tuple[Neighbours, float]:
     """`knn` by an inverted-file index of FAISS, and its recall; meant for half a million images or more.
 
     Returns:

@@ -13,15 +13,15 @@ from calr_cli.allocation import require_memory
 from calr_cli.distances.euclidean import distance_blocks
 from calr_cli.distances.jaccard import known_products
 from calr_cli.distances.k_reciprocal import blocks_of_minima, encode, expanded_sets, half_size
-from calr_cli.distances.knn import BLOCK_BYTES, Features, as_features
+from calr_cli.distances.knn import BLOCK_BYTES, FeatureRows, as_features
 from calr_cli.types import FloatArray, IntArray, Neighbours
 
 _CPU = torch.device("cpu")
 
 
 def rerank_distance(
-    q_features: Features,
-    g_features: Features,
+    q_features: FeatureRows,
+    g_features: FeatureRows,
     k1: int = 20,
     k2: int = 6,
     lambda_value: float = 0.3,
@@ -68,8 +68,8 @@ def rerank_distance(
 
 
 def rerank_blocks(
-    q_features: Features,
-    g_features: Features,
+    q_features: FeatureRows,
+    g_features: FeatureRows,
     k1: int,
     k2: int,
     lambda_value: float,

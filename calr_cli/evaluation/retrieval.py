@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 
 from calr_cli.distances.euclidean import BLOCK_BYTES, distance_blocks, squared_lengths
+from calr_cli.distances.knn import FeatureRows
 from calr_cli.errors import DataError
 from calr_cli.evaluation.ranking import metrics_of_blocks
 from calr_cli.types import RetrievalMetrics
 
-Features = npt.ArrayLike | Tensor
-
 
 def retrieval_metrics(
-    q_features: Features,
-    g_features: Features,
+    q_features: FeatureRows,
+    g_features: FeatureRows,
     q_pids: npt.ArrayLike,
     g_pids: npt.ArrayLike,
     q_camids: npt.ArrayLike,
@@ -51,7 +50,7 @@ def retrieval_metrics(
     return metrics_of_blocks(blocks, (len(queries), len(gallery)), q_pids, g_pids, q_camids, g_camids)
 
 
-def _float_rows(features: Features, of: str) -> Tensor:
+def _float_rows(features: FeatureRows, of: str) -> Tensor:
     if isinstance(features, Tensor):
         rows = features.detach().float()
     else:

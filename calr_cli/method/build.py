@@ -53,7 +53,7 @@ def check_start_model(settings: Settings, local_labels: Path | None) -> None:
     """Raise if stage 2 is to start from a network of stage 1 and there neither is one nor will be.
 
     Args:
-        settings: What the run is told.
+        settings: Settings of the run.
         local_labels: The file of which the run has a network; None: stage 1 is still to come.
 
     Raises:

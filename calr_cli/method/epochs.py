@@ -69,7 +69,7 @@ class Epochs:
     """The epochs that are left of a training, and one more: labels of the finished network can be had there.
 
     Args:
-        settings: What the run is told.
+        settings: Settings of the run.
         stage: The stage's own part of them.
         key: Names the stage, and its camera, in draws of random numbers.
         data: What is trained on.

@@ -55,7 +55,7 @@ def train_inter(
     run folder.
 
     Args:
-        settings: What the run is told.
+        settings: Settings of the run.
         dataset: Its training split is used; identities, query and gallery only for figures that are logged,
             and for the oracle if that is asked for.
         local_labels: (N,) from stage 1, unique over cameras; None only without refinement.

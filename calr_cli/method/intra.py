@@ -131,7 +131,7 @@ def train_camera(
     """The labels of one camera: those with the best silhouette over the epochs.
 
     Args:
-        settings: What the run is told.
+        settings: Settings of the run.
         data: The camera's images.
         folder: Of the camera.
         device: Where the network works.

@@ -19,7 +19,7 @@ class Monitor:
     """Evaluates every few epochs and in the last one, if the settings want that.
 
     Args:
-        settings: What the run is told.
+        settings: Settings of the run.
         dataset: Its query and gallery are looked at.
         reporter: Told of what is decoded and evaluated.
 
@@ -37,11 +37,7 @@ class Monitor:
             )
         own = dataset.name not in DATASET_NAMES
         self.every = asked if asked is not None else 1 if oracle else 0 if own else _EVERY
-        if (
-            asked is None
-            and not oracle
-            and not (dataset.query.has_identities and dataset.gallery.has_identities)
-        ):
+        if asked is None and not oracle and not dataset.has_test_set:
             self.every = 0
         if self.every:
             require_test_set(dataset)

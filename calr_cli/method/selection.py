@@ -22,7 +22,7 @@ class ModelSelection:
     """Keeps the models of a run that may be asked for: the last, the selected, and on request the oracle.
 
     Args:
-        settings: What the run is told.
+        settings: Settings of the run.
         epochs: Its training; what is known of the models is kept in its state.
         run: Where the models are kept.
         monitor: Looks at the test set.

@@ -10,7 +10,7 @@ from typing import Any
 
 from calr_cli.config.schema import Settings
 from calr_cli.errors import CheckpointError
-from calr_cli.figures import EpochFigures, IntraEpoch
+from calr_cli.figures import EpochFigures, epochs_done
 from calr_cli.runs.folder import RunFolder
 
 
@@ -48,10 +48,7 @@ class RunRecord:
     @property
     def epochs_done(self) -> int:
         """Finished epochs; in stage 1, the epochs that all cameras at work have finished."""
-        done: dict[int, int] = {}
-        for row in self.rows:
-            done[row.camera if isinstance(row, IntraEpoch) else 0] = row.epoch + 1
-        return min(done.values(), default=0)
+        return min(epochs_done(self.rows).values(), default=0)
 
     @property
     def command(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from calr_cli.config.loading import dump_settings, load_settings_file
 from calr_cli.config.schema import Settings
 from calr_cli.errors import CheckpointError
-from calr_cli.figures import EpochFigures, epoch_from_json, to_json
+from calr_cli.figures import EpochFigures, epoch_from_json, epochs_done, to_json
 from calr_cli.files import atomic_write
 from calr_cli.runs.tensorboard import append_event, begin_events
 
@@ -174,7 +174,7 @@ class RunFolder:
     @property
     def epochs_done(self) -> int:
         """Whole epochs of stage 2 so far."""
-        return max((row.epoch + 1 for row in self.read_epochs()), default=0)
+        return epochs_done(self.read_epochs()).get(None, 0)
 
     def keep_metrics(self, rows: Sequence[EpochFigures]) -> None:
         """Replace the figures: a resumed run drops those of epochs that it does again."""

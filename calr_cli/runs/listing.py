@@ -13,7 +13,7 @@ from pathlib import Path
 
 from calr_cli.config.loading import flat_settings
 from calr_cli.errors import CheckpointError
-from calr_cli.figures import EpochFigures, InterEpoch, IntraEpoch
+from calr_cli.figures import EpochFigures, InterEpoch, epochs_done
 from calr_cli.runs.folder import RunFolder
 
 
@@ -74,8 +74,7 @@ def summarise(path: Path) -> RunSummary:
     stage = environment["stage"]
     try:
         rows, finished = run.read_stage(stage), run.is_finished(stage)
-        # The later rows of a camera win.
-        done = {row.camera if isinstance(row, IntraEpoch) else None: row.epoch + 1 for row in rows}
+        done = epochs_done(rows)
         behind = min(done, key=lambda camid: done[camid], default=None)
         settings = environment.get("settings") or flat_settings(run.settings)  # an old version's run
         quality, quality_epoch = _quality(run, rows)

@@ -56,7 +56,7 @@ def _evaluation(
         else:
             network = load_encoder(model, settings.model.arch, settings.model.pooling)
             encoder = ready(settings, network, device)
-        if with_calibration and not (dataset.query.has_identities and dataset.gallery.has_identities):
+        if with_calibration and not dataset.has_test_set:
             calibration = calibrate_by_clusters(settings, encoder, dataset, reporter)
             return {"dataset": dataset.name, "calibration": calibration.to_dict()}
         if not with_calibration:
