@@ -179,7 +179,6 @@ class RunFolder:
     def keep_metrics(self, rows: Sequence[EpochFigures]) -> None:
         """Replace the figures: a resumed run drops those of epochs that it does again."""
         content = [to_json(row) for row in rows]
-        self.path.mkdir(exist_ok=True)  # a camera's
         with atomic_write(self.metrics) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
         if self.tensorboard.is_dir():
