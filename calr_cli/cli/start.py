@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calr_cli.cli.console import print_json, print_text
+from calr_cli.cli.console import RichReporter, print_json, print_text
 from calr_cli.cli.options import setting_flags
 from calr_cli.cli.ranks import on_main
 from calr_cli.errors import CheckpointError, ConfigError, TrainingError
@@ -183,7 +183,7 @@ def devices_of(params: Mapping[str, Any], reporter: Reporter) -> list[torch.devi
     from calr_cli.distributed.devices import choose_devices
 
     devices = choose_devices(params["gpus"], params["device"], params["processes"], reporter)
-    join()
+    join(reporter=RichReporter(quiet=True))  # every process may have to say for whom it waits
     return devices
 
 
