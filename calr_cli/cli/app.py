@@ -51,7 +51,8 @@ def guarded(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
             command(*args, **kwargs)
             sys.stdout.flush()  # a full disk or a closed pipe shows here and not after the end
         except KeyboardInterrupt as error:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # an impatient second Ctrl-C ends at once
+            for number in (signal.SIGINT, signal.SIGTERM):  # an impatient second one ends at once
+                signal.signal(number, signal.SIG_DFL)
             raise stopped(["interrupted"], error, EXIT_INTERRUPTED) from None
         except CalrError as error:
             raise stopped([f"error: {line}" for line in error.lines()], error) from None

@@ -5,18 +5,19 @@ Without torchrun the command is that first process.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TypeVar
 
 import typer
+
+from calr_cli.distributed.place import is_first
 
 T = TypeVar("T")
 
 
 def is_main() -> bool:
     """Whether this is the first process, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
+    return is_first()
 
 
 def on_main(work: Callable[[], T]) -> T:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calr_cli.cli.console import print_json, print_text
+from calr_cli.cli.console import RichReporter, print_json, print_text
 from calr_cli.cli.options import SettingFlags
 from calr_cli.errors import ConfigError
 from calr_cli.events import Reporter
@@ -46,7 +46,7 @@ class Machine:
         from calr_cli.distributed.devices import choose_devices
 
         devices = choose_devices(self.gpus, self.device, self.processes, reporter)
-        join()
+        join(reporter=RichReporter(quiet=True))  # every process may have to say for whom it waits
         return devices
 
     def words(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -152,14 +153,10 @@ def _warn(files: ImageFiles, why: str, reporter: Reporter) -> None:
 
 
 def _by_first_process(make: Callable[[], T]) -> T:
-    """The result of the first process of this machine; the other processes wait for it."""
-    machine = os.environ.get("GROUP_RANK", "0")
-    if collectives.local_rank() == 0:
-        made = make()
-        collectives.gather((machine, 0, made))
-        return made
-    told = collectives.gather((machine, collectives.local_rank(), None))
-    return cast(T, next(made for other, process, made in told if (other, process) == (machine, 0)))
+    """What the first process of this machine makes; the others wait for it."""
+    machines = collectives.gather((os.environ.get("GROUP_RANK"), socket.gethostname()))
+    first = machines.index(machines[collectives.rank()])
+    return cast(T, collectives.gather(make() if collectives.rank() == first else None)[first])
 
 
 def _mapped(path: Path, files: ImageFiles) -> UInt8Array:

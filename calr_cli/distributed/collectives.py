@@ -21,7 +21,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from calr_cli.distributed.meeting import meet
+from calr_cli.distributed.place import REMEDY, told_place
 from calr_cli.errors import ConfigError, WorkerError
+from calr_cli.events import Reporter, SilentReporter
 
 T = TypeVar("T")
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -49,40 +52,45 @@ def world_size() -> int:
     return dist.get_world_size() if _joined() and not _is_alone else 1
 
 
-def local_rank() -> int:
-    """The number of this process among the processes of its machine."""
-    return int(os.environ.get("LOCAL_RANK", 0))
-
-
 def is_main() -> bool:
     """Whether this is rank 0, which makes labels and writes the run folder."""
     return rank() == 0
 
 
-def join(timeout: timedelta = STEP_TIMEOUT) -> None:
+def join(timeout: timedelta = STEP_TIMEOUT, reporter: Reporter | None = None) -> None:
     """Connect to the other processes, if the environment names any; further calls do nothing.
+
+    Args:
+        timeout: How long a process may keep the others waiting within a step.
+        reporter: Warned if some are late; None: nobody is.
 
     Raises:
         ConfigError: The environment names other processes but not their address.
         WorkerError: The other processes cannot be reached.
     """
     global _host
-    if _joined() or int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    place = told_place()
+    if _joined() or place is None or place.world_size == 1:
         return
     unset = [name for name in ENVIRONMENT if name not in os.environ]
     if unset:
         raise ConfigError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, and {', '.join(unset)} not set in the environment",
-            "Start several processes with torchrun, or unset WORLD_SIZE",
+            f"WORLD_SIZE is {place.world_size}, and {', '.join(unset)} not set in the environment", REMEDY
         )
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    if not port.isdecimal():
+        raise ConfigError(f"MASTER_PORT is {port!r} in the environment, not a number", REMEDY)
     try:
-        dist.init_process_group(backend, timeout=timeout)
+        store = meet(place, address, int(port), reporter or SilentReporter())
+        store.set_timeout(timeout)
+        dist.init_process_group(
+            backend, store=store, rank=place.rank, world_size=place.world_size, timeout=timeout
+        )
         _host = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=HOST_TIMEOUT))
     except RuntimeError as error:
-        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise WorkerError(
-            f"process {os.environ['RANK']} cannot join the others at {where}: {str(error).splitlines()[0]}"
+            f"process {place.rank} cannot join the others at {address}:{port}: {str(error).splitlines()[0]}"
         ) from None
     atexit.register(leave)
 

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import torch
 
+from calr_cli.distributed.place import told_place
 from calr_cli.errors import ConfigError
 from calr_cli.events import Reporter
 
@@ -66,14 +67,14 @@ def choose_devices(
 
 def started_here() -> int | None:
     """The number of processes that torchrun (or another launcher) started here; None if none did."""
-    if "WORLD_SIZE" not in os.environ:
-        return None
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or int(os.environ.get("LOCAL_RANK", 0)) + 1)
+    place = told_place()
+    return None if place is None else place.here
 
 
 def num_processes(devices: Sequence[torch.device]) -> int:
     """The number of processes that work together on all machines."""
-    return int(os.environ.get("WORLD_SIZE", len(devices)))
+    place = told_place()
+    return len(devices) if place is None else place.world_size
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:

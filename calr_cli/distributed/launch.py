@@ -25,6 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from calr_cli.distributed import collectives
 from calr_cli.distributed.interruption import SIGNALS, Interruption, deferred_interrupt
+from calr_cli.distributed.place import told_place
 from calr_cli.distributed.relay import OnlyWarnings, Replay, Said
 from calr_cli.distributed.worker import Failed, Interrupted, Job, Started, describe, run_job
 from calr_cli.errors import WorkerError
@@ -72,8 +73,8 @@ def launch(
         KeyboardInterrupt: SIGINT or SIGTERM came. The ranks ended by themselves, or a second signal killed
             them.
     """
-    if "WORLD_SIZE" in os.environ:
-        return _as_rank(work, arguments, devices[collectives.local_rank()], reporter, timeout)
+    if place := told_place():
+        return _as_rank(work, arguments, devices[place.local_rank], reporter, timeout)
     if len(devices) == 1:
         return work(devices[0], reporter, *arguments)
     logs.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,7 @@ def _as_rank(
 ) -> T:
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    collectives.join(timeout)
+    collectives.join(timeout, reporter)
     try:
         return work(device, reporter if collectives.is_main() else OnlyWarnings(reporter), *arguments)
     except RuntimeError as error:

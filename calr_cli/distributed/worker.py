@@ -80,7 +80,7 @@ def run_job(job: Job) -> Any:
     Only the parent receives Ctrl-C: it starts the processes with SIGINT and SIGTERM blocked, and sends them
     SIGTERM when they should end.
     """
-    rank = collectives.local_rank()
+    rank = int(os.environ["LOCAL_RANK"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _write_to(job.log(rank))
@@ -102,7 +102,7 @@ def run_job(job: Job) -> Any:
         device = job.devices[rank]
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        collectives.join(job.timeout)
+        collectives.join(job.timeout, reporter)
         result = job.work(device, reporter, *job.arguments)
         collectives.barrier()
         collectives.leave()

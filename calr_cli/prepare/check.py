@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -27,7 +26,10 @@ from calr_cli.prepare.card import (
 )
 from calr_cli.prepare.datasets.layout import DatasetLayout, Listing
 from calr_cli.prepare.doubts import doubts
+from calr_cli.prepare.freshness import Stamp, has_stamps, images_there, stamps_of, write_stamps
 from calr_cli.prepare.inspection import inspect_images
+
+_FORMAT = 2  # of what is written and warned of: another for every change, so that it is done again
 
 NAMED = 10
 """Unreadable images named one by one; the card names all."""
@@ -72,7 +74,8 @@ def check_listing(
         DataError: No training image can be read.
         OSError: The manifest or the card cannot be written.
     """
-    signature = _signature(listing, origin, f"{layout and layout.official} {options}")
+    stamps = stamps_of(origin.root, (entry.path for entry in listing.entries))
+    signature = _signature(listing, origin, f"{layout and layout.official} {options}", stamps)
     waiting = f"waiting for another process that prepares {origin.title}"
     with one_at_a_time(manifest_path(origin.name), lambda: reporter.note(waiting)):
         card = None if verify else _unchanged(origin.name, signature)
@@ -80,6 +83,10 @@ def check_listing(
             card, records = _check(listing, origin, reporter, layout, arrange)
             card_path(origin.name).unlink(missing_ok=True)  # a card never lies beside another manifest
             write_manifest(card.manifest, records)
+            taken = {path: stamps[path] for _, path, *_ in records}
+            tables = stamps_of(Path(), [str(card.source)] if card.source.is_file() else [])
+            others = images_there(card.name, card.version, card.root) - taken.keys()
+            write_stamps(card.name, taken | tables, others)
             _write_card(card, signature)
     for text in (*_name_unreadable(card), *card.warnings):
         reporter.warning(text)
@@ -129,18 +136,15 @@ def _name_unreadable(card: DatasetCard) -> Iterator[str]:
         yield f"{card.title}: left out {more} more, all named in {card_path(card.name)}"
 
 
-def _signature(listing: Listing, origin: Origin, options: str) -> str:
+def _signature(listing: Listing, origin: Origin, options: str, stamps: Mapping[str, Stamp]) -> str:
     digest = blake2b(digest_size=16)
     digest.update(
-        repr((vars(origin), options, listing.warnings, listing.junk)).encode(errors="surrogateescape")
+        repr((_FORMAT, vars(origin), options, listing.warnings, listing.junk)).encode(
+            errors="surrogateescape"
+        )
     )
     for entry in listing.entries:
-        try:
-            status = os.stat(f"{origin.root}/{entry.path}")  # noqa: PTH116 - pathlib takes several times as long
-            state = (status.st_size, status.st_mtime_ns)
-        except OSError:
-            state = (-1, -1)
-        digest.update(repr((entry, state)).encode(errors="surrogateescape"))
+        digest.update(repr((entry, stamps[entry.path])).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -155,7 +159,7 @@ def _unchanged(name: str, signature: str) -> DatasetCard | None:
     values = read_card_file(name) or {}
     if values.get("signature") != signature:
         return None
-    if values.get("manifest_digest") != _file_digest(manifest_path(name)):
+    if values.get("manifest_digest") != _file_digest(manifest_path(name)) or not has_stamps(name):
         return None  # edited by hand since: preparing again is how to mend it
     return read_card(name)
 

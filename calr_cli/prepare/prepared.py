@@ -11,6 +11,7 @@ from calr_cli.events import Reporter, SilentReporter
 from calr_cli.prepare.card import DatasetCard, read_card
 from calr_cli.prepare.datasets import LAYOUTS
 from calr_cli.prepare.datasets.synthetic import SYNTHETIC_VERSION
+from calr_cli.prepare.freshness import require_fresh
 from calr_cli.prepare.names import resolve_dataset_name
 from calr_cli.prepare.published import prepare_dataset, prepare_synthetic, remembered_root
 from calr_cli.types import Dataset
@@ -29,7 +30,8 @@ def load_dataset(name: str, root: Path | None = None, reporter: Reporter | None 
 
     Raises:
         ConfigError: No dataset of that name.
-        DataError: It is not prepared, its images are gone, or its manifest makes no sense.
+        DataError: It is not prepared, its images are gone or have changed since, or its manifest makes no
+            sense.
     """
     reporter = reporter or SilentReporter()
     name = resolve_dataset_name(name)
@@ -51,7 +53,9 @@ def load_dataset(name: str, root: Path | None = None, reporter: Reporter | None 
             f"The images of {name} are no longer in {card.root}",
             "Run `calr prepare-data` with the folder that they are in now",
         )
-    return read_manifest(manifest_path(name), name, card.root, inside_root=name in LAYOUTS)
+    dataset = read_manifest(manifest_path(name), name, card.root, inside_root=name in LAYOUTS)
+    require_fresh(dataset, card.version, card.root, reporter)
+    return dataset
 
 
 def _is_from(card: DatasetCard, root: Path) -> bool:

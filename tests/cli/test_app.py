@@ -102,6 +102,7 @@ def test_full_gpu_memory_names_the_setting(capsys: pytest.CaptureFixture[str]) -
 def test_a_later_process_of_torchrun_says_who_it_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "2")
     assert ends(ConfigError("something is wrong")) == 1
     assert capsys.readouterr().err == "rank 2: error: something is wrong\n"
@@ -119,10 +120,11 @@ def test_our_own_mistakes_keep_their_traceback() -> None:
 
 @pytest.fixture
 def interrupts() -> Iterator[None]:
-    """The handler of Ctrl-C as it was before."""
-    handler = signal.getsignal(signal.SIGINT)
+    """The handlers of Ctrl-C and SIGTERM as they were before."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGINT, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def test_interrupted_exits_130_and_says_how_to_resume(
@@ -132,6 +134,8 @@ def test_interrupted_exits_130_and_says_how_to_resume(
     error.add_note("resume with: calr train-inter --resume runs/x")
     assert ends(error) == 130
     assert capsys.readouterr() == ("", "interrupted\nresume with: calr train-inter --resume runs/x\n")
+    # A cluster sends SIGTERM to the process and to its group: the second one found a traceback to interrupt.
+    assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_a_closed_pipe_is_quiet() -> None:

@@ -360,6 +360,7 @@ def test_processes_at_once(tmp_path: Path, calr_home: Path) -> None:
     assert load_dataset("veri").train.root == last.root
     assert sorted(path.name for path in last.manifest.parent.iterdir() if path.suffix != ".lock") == [
         "card.json",
+        "files.csv",
         "manifest.csv",
     ]
 

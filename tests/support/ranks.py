@@ -29,7 +29,9 @@ def say_hello(device: torch.device, reporter: Reporter, folder: Path) -> list[An
     """Leave a file that says who this is."""
     rank = collectives.rank()
     (folder / f"rank-{rank}").write_text(str(os.getpid()))
-    return collectives.gather((rank, collectives.world_size(), collectives.local_rank(), str(device)))
+    return collectives.gather(
+        (rank, collectives.world_size(), int(os.environ.get("LOCAL_RANK", 0)), str(device))
+    )
 
 
 class LateSecond:
