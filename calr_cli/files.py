@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,24 +28,72 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path`` that becomes ``path`` if the block ends well.
 
     A block that raises leaves ``path`` as it was and no temporary file behind. Missing parent
-    folders are made.
+    folders are made. A link is followed: what it points to is replaced. What is no regular file, such as
+    ``/dev/null`` or a named pipe, is not replaced but gets the content.
 
     Raises:
         OSError: The folder cannot be written or the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    through = is_written_through(path)
+    target = Path(os.path.realpath(path))
+    parent = Path(tempfile.gettempdir()) if through else target.parent
+    prefix = f".{target.name[:48]}."  # a name of full length has no room for more
+    temporary = None
     try:
+        parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=parent, prefix=prefix)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        if through:
+            with temporary.open("rb") as content, path.open("ab") as out:
+                shutil.copyfileobj(content, out)
+            temporary.unlink()
+        else:
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(target)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # the system does not say whose write a full disk failed
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            # The system does not say whose write a full disk failed, and nobody knows the temporary name.
+            named = None if error.filename is None else Path(os.fsdecode(error.filename)).name
+            if named is None or named.startswith(prefix):
+                error.filename = str(path)
         raise
+
+
+def is_written_through(path: Path) -> bool:
+    """Whether ``path`` is there and cannot be replaced: a device, a pipe, or what this program has open.
+
+    Raises:
+        OSError: The system does not say, as of links in a circle.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if stat.S_ISREG(found.st_mode):  # /dev/stdout is one where the shell redirects it
+        return any(os.path.samestat(found, os.fstat(handle)) for handle in (1, 2) if _is_open(handle))
+    return not stat.S_ISDIR(found.st_mode)
+
+
+def require_writable(path: Path) -> None:
+    """Nothing, if ``path`` can be made or replaced, and the folders that it needs.
+
+    Raises:
+        OSError: It cannot; nothing is left behind.
+    """
+    if is_written_through(path):
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return
+    target = Path(os.path.realpath(path))
+    folder = next(folder for folder in target.parents if os.path.lexists(folder))
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(error.errno, f"{os.strerror(error.errno or 0)} (in {folder})", str(path)) from None
 
 
 @contextmanager
@@ -74,6 +125,14 @@ def one_at_a_time(target: Path, waiting: Callable[[], None]) -> Iterator[None]:
 def lock_of(target: Path) -> Path:
     """Where `one_at_a_time` keeps its lock."""
     return target.with_name(f".{target.name}.lock")
+
+
+def _is_open(handle: int) -> bool:
+    try:
+        os.fstat(handle)
+    except OSError:
+        return False
+    return True
 
 
 def _umask() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -212,8 +213,18 @@ SHORT = {"iterations": "it"}
 
 
 def print_json(result: Mapping[str, Any]) -> None:
-    """The result as the only thing on stdout."""
-    print_text(json.dumps(result, default=str))
+    """The result as the only thing on stdout: strict JSON, with null for a number that is none."""
+    print_text(json.dumps(_strict(result), default=str, allow_nan=False))
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _strict(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    return value
 
 
 def print_text(text: str) -> None:

@@ -41,11 +41,11 @@ def embed(
     Example:
         calr embed --resume model.pth photos/ --output features.npz
     """
-    from calr_cli.use.feature_files import check_output, write_features
+    from calr_cli.use.feature_files import check_feature_output, write_features
     from calr_cli.use.image_lists import list_images
 
     reporter = reporter_for(quiet)
-    check_output(output)
+    check_feature_output(output, [context.params["resume"], *images])
     paths = list_images(images, reporter)
     features, failed = open_trained(context.params, reporter).embed(paths, "embedding", reporter)
     write_features(output, features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from calr_cli.cli.options import setting_flags
 from calr_cli.cli.ranks import on_main
 from calr_cli.errors import CheckpointError, ConfigError, TrainingError
 from calr_cli.events import Reporter
+from calr_cli.files import require_writable
 
 if TYPE_CHECKING:  # torch takes seconds to import; `--help` and `--print-config` do without
     import torch
@@ -249,8 +251,11 @@ def refuse_existing(output: Path | None) -> None:
 
     Raises:
         CheckpointError: ``output`` exists.
+        OSError: It cannot be made.
     """
-    if output is not None and output.exists():
+    if output is not None and not os.path.lexists(output):
+        require_writable(output)
+    elif output is not None:
         raise CheckpointError(
             f"{output} exists already",
             "Choose another --output, or continue an interrupted run with --resume",

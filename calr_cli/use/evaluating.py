@@ -18,6 +18,7 @@ from calr_cli.method.processes import prepared
 from calr_cli.training.checkpoint import load_encoder
 from calr_cli.types import Dataset
 from calr_cli.use.calibration import calibrate, calibrate_by_clusters
+from calr_cli.use.finite import require_finite
 
 
 def run_evaluation(
@@ -55,6 +56,7 @@ def _evaluation(
             encoder = build_encoder(settings, "inter", device)
         else:
             network = load_encoder(model, settings.model.arch, settings.model.pooling)
+            require_finite(network, model)
             encoder = ready(settings, network, device)
         if with_calibration and not (dataset.query.has_identities and dataset.gallery.has_identities):
             calibration = calibrate_by_clusters(settings, encoder, dataset, reporter)

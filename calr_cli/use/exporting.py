@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from calr_cli import __version__
 from calr_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD
@@ -38,7 +37,7 @@ def export_onnx(
     """Write ``output``, if it gives the features that the model gives.
 
     Args:
-        embedder: The model, on the CPU; computes in float32 from then on.
+        embedder: The model, on the CPU.
         images: See `list_images`; none: those of the dataset that it was trained on, query images first.
         output: An ``.onnx`` file; one that is there is replaced.
         reporter: Hears what is done.
@@ -51,8 +50,8 @@ def export_onnx(
         DataError: There is no image to compare on.
         OSError: The file cannot be written.
     """
+    embedder = embedder.computing_in("fp32")  # as the file does, also on CPUs where calr takes bf16
     encoder, data = embedder.encoder, embedder.settings.data
-    encoder.precision = torch.float32  # what the file computes in, also on CPUs where calr takes bf16
     paths, where = _some_images(embedder, images, reporter)
     features, _ = embedder.embed(paths, "features by PyTorch", reporter)
     pixels = np.stack([read_pixels(Path(path), data.height, data.width) for path in features.paths])
@@ -111,7 +110,10 @@ def describe(embedder: Embedder) -> dict[str, str]:
             "calibration_intercept": calibration.intercept,
             "calibration": calibration.origin,
         }
-    return {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()}
+    return {
+        name: fact if isinstance(fact, str) else json.dumps(fact, allow_nan=False)
+        for name, fact in facts.items()
+    }
 
 
 def _some_images(embedder: Embedder, given: Sequence[str], reporter: Reporter) -> tuple[list[str], str]:
