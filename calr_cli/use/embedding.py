@@ -262,18 +262,25 @@ def open_embedder(path: Path, device: torch.device, given: Layer, reporter: Repo
     refuse_other_network(path, card, {n: given[key].value for n, key in FROM_MODEL.items() if key in given})
     of_card = {key: Given(getattr(card, name), str(path)) for name, key in FROM_MODEL.items()}
     settings = validated(given | of_card, []).settings
-    calibration = None
-    if card.calibration is not None:
-        try:
-            calibration = Calibration.from_dict(card.calibration)
-            numbers = (calibration.slope, calibration.intercept, calibration.expected_matches)
-            if not np.isfinite(numbers).all():
-                raise TypeError
-        except (KeyError, TypeError):
-            raise CheckpointError(
-                f"{path} has a calibration of another version of calr", "Calibrate it again"
-            ) from None
+    calibration = calibration_of(card, path)
     return Embedder(ready(settings, encoder, device), settings, calibration, card.dataset)
+
+
+def calibration_of(card: ModelCard, path: Path) -> Calibration | None:
+    """What the similarities of the model in ``path`` mean; None: not measured.
+
+    Raises:
+        CheckpointError: It is kept in another way, or its numbers are none.
+    """
+    if card.calibration is None:
+        return None
+    try:
+        calibration = Calibration.from_dict(card.calibration)
+        if np.isfinite([calibration.slope, calibration.intercept, calibration.expected_matches]).all():
+            return calibration
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass
+    raise CheckpointError(f"{path} has a calibration of another version of calr", "Calibrate it again")
 
 
 def refuse_other_network(path: Path, card: ModelCard, told: Mapping[str, Any]) -> None:

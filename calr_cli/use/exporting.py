@@ -12,7 +12,7 @@ import numpy as np
 from calr_cli import __version__
 from calr_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from calr_cli.data.images import read_pixels
-from calr_cli.errors import CheckpointError, DataError
+from calr_cli.errors import CalrError, CheckpointError, DataError
 from calr_cli.evaluation.calibration import EVEN_ODDS
 from calr_cli.events import Reporter
 from calr_cli.files import atomic_write
@@ -53,7 +53,10 @@ def export_onnx(
     embedder = embedder.computing_in("fp32")  # as the file does, also on CPUs where calr takes bf16
     encoder, data = embedder.encoder, embedder.settings.data
     paths, where = _some_images(embedder, images, reporter)
-    features, _ = embedder.embed(paths, "features by PyTorch", reporter)
+    try:
+        features, _ = embedder.embed(paths, "features by PyTorch", reporter)
+    except DataError as error:
+        raise error if images else _none_to_compare(error) from None
     pixels = np.stack([read_pixels(Path(path), data.height, data.width) for path in features.paths])
     # Again from the beginning where they are too few for more than one size of batch.
     order = np.arange(max(len(pixels), sum(BATCHES))) % len(pixels)
@@ -125,14 +128,18 @@ def _some_images(embedder: Embedder, given: Sequence[str], reporter: Reporter) -
     else:
         try:
             dataset = load_dataset(embedder.dataset, None, reporter)
-        except DataError as error:
-            lines = [f"no images to compare on: {line}" for line in error.problems]
-            raise DataError(lines, _GIVE_IMAGES) from None
+        except (CalrError, OSError) as error:  # to prepare it is no help on the machine that uses the model
+            raise _none_to_compare(error) from None
         splits = {"query": dataset.query, "gallery": dataset.gallery, "train": dataset.train}
         split, found = next((split, found) for split, found in splits.items() if len(found))
         paths, where = [str(found.root / path) for path in found.paths], f"{dataset.name}, {split}"
     chosen = np.linspace(0, len(paths) - 1, min(COMPARED, len(paths))).round().astype(int)
     return [paths[place] for place in chosen], where
+
+
+def _none_to_compare(error: CalrError | OSError) -> DataError:
+    lines = error.problems if isinstance(error, CalrError) else (str(error),)
+    return DataError([f"no images to compare on: {line}" for line in lines], _GIVE_IMAGES)
 
 
 _GIVE_IMAGES = "Give photographs of your own: --images DIR"

@@ -70,10 +70,10 @@ class ReadableImages(ImageFiles):
         if isinstance(given, str | os.PathLike):
             return self._file(Path(given), position)
         try:
+            if isinstance(given, np.ndarray):
+                given = image_of_array(given, self.channels)
             if isinstance(given, Image.Image):
                 return upright_rgb(given)
-            if isinstance(given, np.ndarray):
-                return image_of_array(given, self.channels)
             raise DataError(f"{type(given).__name__} is neither a path nor an array nor an image of Pillow")
         except Exception as error:  # whatever Pillow stumbles over while it loads
             reason = error.problems[0] if isinstance(error, DataError) else str(error) or type(error).__name__

@@ -94,6 +94,28 @@ def test_on_images_of_its_dataset(calr: Calr, veri: str) -> None:
     assert f"compared with PyTorch in float32 on {count} images ({veri}, query), {sizes}" in answer.stderr
 
 
+def test_without_the_images_of_its_dataset(calr: Calr) -> None:
+    """Where a model is used there is nothing to prepare: whatever is missing, images are asked for."""
+    save_model(Path("own.pth"), Encoder("resnet18"), replace(CARD, dataset="shop"))
+    export = ("export", "--resume", "own.pth", "--quiet")
+    begins, ends = "error: no images to compare on: ", ". Give photographs of your own: --images DIR"
+    (line,) = calr(*export).errors
+    assert line == f"{begins}There is no dataset 'shop'{ends}"
+    Path("photos/bad.jpg").unlink()
+    assert calr("prepare-data", "--images", "photos", "--name", "shop").exit_code == 0
+    assert calr(*export, "--json").json["images_from"] == "shop, train"
+    for image in Path("photos").iterdir():
+        image.unlink()
+    (line,) = calr(*export).errors
+    assert line.startswith(begins)
+    assert line.endswith(ends)
+    Path("photos").rmdir()
+    (line,) = calr(*export).errors
+    assert line.startswith(f"{begins}The images of shop are no longer in ")
+    assert line.endswith(ends)
+    Path("own.onnx").unlink()
+
+
 def test_a_model_of_another_program(calr: Calr) -> None:
     """It knows neither its dataset nor its input size."""
     torch.save(spcl(Network("resnet18")).content, "theirs.pth.tar")
