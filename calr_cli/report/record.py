@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ from typing import Any
 from calr_cli.config.schema import Settings
 from calr_cli.errors import CheckpointError
 from calr_cli.runs.folder import RunFolder
+
+_LARGEST = 1e30
+"""A figure beyond that says only that something went wrong; curves of such figures overflow."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class RunRecord:
         folder: Where it is.
         stage: ``intra`` or ``inter``.
         settings: What it was told.
-        environment: Program, machine, command line.
-        rows: Figures of the epochs done.
+        environment: Program, machine, command line; empty where that is not known.
+        rows: Figures of the epochs done, without those that are no numbers of any use.
     """
 
     name: str
@@ -54,8 +57,9 @@ class RunRecord:
 
     @property
     def command(self) -> str:
-        """What it was begun with, as it is typed."""
-        return shlex.join(["calr", *self.environment.get("command", [])[1:]])
+        """What it was begun with, as it is typed; "" where that is not known."""
+        words = self.environment.get("command")
+        return shlex.join(["calr", *map(str, words[1:])]) if isinstance(words, list) else ""
 
     @property
     def status(self) -> str:
@@ -87,6 +91,22 @@ def _read_run(path: Path, name: str) -> RunRecord:
             f"Give one of the runs in it: {', '.join(below[:5])}" if below else "Give runs/DATASET/STAGE/NAME"
         )
         raise CheckpointError(f"{path} is not a run folder: it has no config.yaml", hint)
-    environment = folder.read_environment()
-    stage = environment["stage"]
-    return RunRecord(name, folder, stage, folder.settings, environment, folder.read_rows(stage))
+    try:
+        environment = folder.read_environment()
+    except CheckpointError:  # the curves, the model and the images are there without it
+        environment = {}
+    stage = environment.get("stage")
+    if stage not in ("intra", "inter"):
+        environment, stage = {}, "intra" if any(path.glob("cam*/metrics.jsonl")) else "inter"
+    rows = [_known(row) for row in folder.read_rows(stage)]
+    return RunRecord(name, folder, stage, folder.settings, environment, rows)
+
+
+def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without numbers that are none, or too large to be drawn."""
+    kept = {key: _known(value) if isinstance(value, Mapping) else value for key, value in row.items()}
+    return {
+        key: value
+        for key, value in kept.items()
+        if not isinstance(value, int | float) or abs(value) < _LARGEST  # which NaN is not, either
+    }

@@ -161,13 +161,18 @@ class Pictures(HTMLParser):
         super().__init__()
         self.found: list[tuple[str, str]] = []
         self.tags: set[str] = set()
+        self.sources: dict[str, str] = {}
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        if tag == "img":
-            values = dict(attrs)
-            self.found.append((str(values["src"]), str(values["alt"])))
+        values = {name: str(value) for name, value in attrs}
+        if tag == "image":
+            self.sources[f"#{values['id']}"] = values["href"]
+        elif tag == "svg" and values.get("role") == "img":
+            self.alt = values["aria-label"]
+        elif tag == "use":
+            self.found.append((self.sources[values["href"]], self.alt))
 
 
 @pytest.mark.parametrize(("model", "flags"), [("m.pth", []), ("calibrated.pth", ["--threshold", "1"])])
