@@ -42,7 +42,7 @@ def compare(
     least = similarity_threshold(threshold, calibration, EVEN_ODDS, resume)
     tell_calibration(calibration, EVEN_ODDS, resume, reporter)
     least = possible(least, calibration, EVEN_ODDS, reporter)
-    features, failed = embedder.embed([first, second], "embedding", reporter)
+    features, failed = embedder.embed([first, second])
     if failed:
         raise DataError(failed, "Two images are needed")
     similarity = min(1.0, max(-1.0, float(features.rows[0] @ features.rows[1])))
