@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -94,6 +97,21 @@ def require_writable(path: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise OSError(error.errno, f"{os.strerror(error.errno or 0)} (in {folder})", str(path)) from None
+
+
+def strict_json(
+    content: Any, indent: int | None = None, default: Callable[[Any], object] | None = None
+) -> str:
+    """JSON that every program reads: ``null`` in place of a number that is none; else as ``json.dumps``."""
+    return json.dumps(_finite(content), indent=indent, default=default, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 @contextmanager

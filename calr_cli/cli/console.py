@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,6 +17,7 @@ from rich.table import Table
 from calr_cli.cli.epoch_table import Column, columns_of
 from calr_cli.cli.ranks import is_main
 from calr_cli.events import Progress, Reporter, SilentReporter
+from calr_cli.files import strict_json
 
 PATIENCE = 2.0
 """Seconds after which a step is worth a line where there are no live bars."""
@@ -214,17 +213,7 @@ SHORT = {"iterations": "it"}
 
 def print_json(result: Mapping[str, Any]) -> None:
     """The result as the only thing on stdout: strict JSON, with null for a number that is none."""
-    print_text(json.dumps(_strict(result), default=str, allow_nan=False))
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): _strict(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(inner) for inner in value]
-    return value
+    print_text(strict_json(result, default=str))
 
 
 def print_text(text: str) -> None:

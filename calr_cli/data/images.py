@@ -14,8 +14,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from calr_cli.errors import DataError
 
-# Photographs of more than 89 million pixels are in use; those of twice as many Pillow refuses by an error.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow warns of damaged metadata, and of more than 89 million pixels, which photographs have; what it cannot
+# or does not read, images of twice as many pixels among it, is an error.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 BACKGROUND = (124, 116, 104)
 """What shows through transparent pixels: the mean of ImageNet, which normalising takes to zero."""

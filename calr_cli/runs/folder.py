@@ -11,7 +11,7 @@ from typing import Any
 from calr_cli.config.loading import dump_settings, load_settings_file
 from calr_cli.config.schema import Settings
 from calr_cli.errors import CheckpointError
-from calr_cli.files import atomic_write
+from calr_cli.files import atomic_write, strict_json
 from calr_cli.runs.tensorboard import append_event, begin_events
 
 
@@ -110,23 +110,23 @@ class RunFolder:
     def write_environment(self, content: Mapping[str, Any]) -> None:
         """Replace it."""
         with atomic_write(self.path / "environment.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(strict_json(content, indent=2) + "\n", encoding="utf-8")
 
     def write_selection(self, criteria: Mapping[str, float], selected: int) -> None:
         """Say what was known of the models when one of them was selected: the criterion after each epoch."""
         with atomic_write(self.path / "selection.json") as temporary:
             content = {"criteria": criteria, "selected": selected}
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(strict_json(content, indent=2) + "\n", encoding="utf-8")
 
     def write_evaluation(self, figures: Mapping[str, Any]) -> None:
         """Keep what was measured of the model."""
         with atomic_write(self.evaluation) as temporary:
-            temporary.write_text(json.dumps(figures) + "\n", encoding="utf-8")
+            temporary.write_text(strict_json(figures) + "\n", encoding="utf-8")
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one epoch's figures."""
         with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(strict_json(row) + "\n")
         if self.tensorboard.is_dir():
             append_event(self.tensorboard, row)
 
@@ -168,6 +168,6 @@ class RunFolder:
     def keep_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replace the figures: a resumed run drops those of epochs that it does again."""
         with atomic_write(self.metrics) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            temporary.write_text("".join(strict_json(row) + "\n" for row in rows), encoding="utf-8")
         if self.tensorboard.is_dir():
             begin_events(self.tensorboard, rows)

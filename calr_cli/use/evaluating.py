@@ -54,6 +54,7 @@ def _evaluation(
     with prepared(settings, device):
         if model is None:
             encoder = build_encoder(settings, "inter", device)
+            require_finite(encoder, Path(settings.model.pretrained))
         else:
             network = load_encoder(model, settings.model.arch, settings.model.pooling)
             require_finite(network, model)

@@ -20,6 +20,7 @@ from calr_cli.prepare.prepared import load_dataset
 from calr_cli.use.embedding import Embedder
 from calr_cli.use.image_lists import list_images
 from calr_cli.use.onnx_file import INPUT, OPSET, OUTPUT, open_onnx, write_onnx
+from calr_cli.use.verdict import possible
 
 TOLERANCE = 1e-4
 """How far a number of a feature may be from that of PyTorch."""
@@ -50,6 +51,9 @@ def export_onnx(
         DataError: There is no image to compare on.
         OSError: The file cannot be written.
     """
+    calibration = embedder.calibration
+    if calibration is not None:
+        possible(calibration.similarity_at(EVEN_ODDS), calibration, EVEN_ODDS, reporter)
     embedder = embedder.computing_in("fp32")  # as the file does, also on CPUs where calr takes bf16
     encoder, data = embedder.encoder, embedder.settings.data
     paths, where = _some_images(embedder, images, reporter)

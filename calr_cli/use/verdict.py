@@ -24,6 +24,6 @@ def possible(
     reporter.warning(
         f"no similarity makes it {asked} probable that two images show the same: before looking it is "
         f"{100 * prior:.2g} %, and even a similarity of 1 makes it {best}. Nothing is called the same or "
-        "unknown. Give --threshold a similarity such as 0.6, or a lower probability"
+        "unknown by it. Take a similarity such as 0.6 as the threshold, or a lower probability"
     )
     return None

@@ -16,9 +16,11 @@ from calr_cli.cli.console import print_json
 from calr_cli.evaluation.calibration import Calibration, Reliability
 from calr_cli.models.encoder import Encoder
 from calr_cli.training.checkpoint import ModelCard, save_model
+from calr_cli.use import evaluating
 from calr_cli.use.embedding import Embedder
 from tests.cli.conftest import Calr
 from tests.support.made_up import write_image
+from tests.support.read_only import read_only_root
 
 CARD = ModelCard("veri", "inter", 1, "resnet18", "avg", 32, 32)
 EMBED = ("embed", "--resume", "m.pth")
@@ -177,6 +179,22 @@ def test_evaluate_a_model_that_is_none(calr: Calr, veri: str) -> None:
     assert answer.errors[0].startswith(
         "error: m.pth: 512 of the 512 numbers of neck.running_var are not finite"
     )
+
+
+def test_a_model_that_cannot_keep_its_calibration(calr: Calr, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told before the evaluation, which takes minutes."""
+
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("it was begun")
+
+    monkeypatch.setattr(evaluating, "run_evaluation", work)
+    with read_only_root(lambda root: save_model(root / "m.pth", Encoder("resnet18", "avg"), CARD)) as (
+        root,
+        home,
+    ):
+        monkeypatch.setenv("CALR_HOME", str(home))
+        answer = calr("evaluate", "--resume", root / "m.pth", "-d", "synthetic", "--calibrate")
+    assert answer.errors == [f"error: {root}/m.pth: Permission denied (in {root})"]
 
 
 def test_weights_that_are_finite_and_features_that_are_not(calr: Calr) -> None:

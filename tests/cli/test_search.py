@@ -107,8 +107,8 @@ def test_a_probability_that_no_similarity_has(calr: Calr) -> None:
     answer = calr(*search, "--json", "--quiet")
     assert answer.stderr.splitlines()[-1] == (
         "warning: no similarity makes it 90.0 % probable that two images show the same: before looking it is "
-        "33 %, and even a similarity of 1 makes it 78.7 %. Nothing is called the same or unknown. Give "
-        "--threshold a similarity such as 0.6, or a lower probability"
+        "33 %, and even a similarity of 1 makes it 78.7 %. Nothing is called the same or unknown by it. "
+        "Take a similarity such as 0.6 as the threshold, or a lower probability"
     )
     (query,) = answer.json["queries"]
     assert (answer.json["threshold"], query["unknown"], query["results"][0]["same"]) == (None, None, None)
