@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from calr_cli import __version__
 from calr_cli.allocation import keep_freed_memory
+from calr_cli.cli.arguments import Command
 from calr_cli.cli.compare import compare
 from calr_cli.cli.demo import demo
 from calr_cli.cli.embed import embed
@@ -99,7 +100,7 @@ def in_help(docstring: str | None) -> tuple[str, str]:
 def add(to: typer.Typer, name: str, command: Callable[..., None]) -> None:
     """Make a function a command."""
     begins, ends = in_help(command.__doc__)
-    to.command(name, help=begins, epilog=ends)(guarded(command))
+    to.command(name, cls=Command, help=begins, epilog=ends)(guarded(command))
 
 
 def group(name: str, docstring: str) -> typer.Typer:

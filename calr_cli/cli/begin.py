@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from calr_cli.cli.ranks import on_main
 from calr_cli.cli.request import Machine, Request
 from calr_cli.errors import CheckpointError
 from calr_cli.events import Reporter
+from calr_cli.files import require_writable
 from calr_cli.runs.lock import hold
 
 if TYPE_CHECKING:  # torch takes seconds to import; `--help` and `--print-config` do without
@@ -159,8 +161,11 @@ def refuse_existing(output: Path | None) -> None:
 
     Raises:
         CheckpointError: ``output`` exists.
+        OSError: It cannot be made.
     """
-    if output is not None and output.exists():
+    if output is not None and not os.path.lexists(output):
+        require_writable(output)
+    elif output is not None:
         raise CheckpointError(
             f"{output} exists already",
             "Choose another --output, or continue an interrupted run with --resume",

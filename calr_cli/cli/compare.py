@@ -34,18 +34,20 @@ def compare(
         calr compare --resume model.pth a.jpg b.jpg
     """
     from calr_cli.evaluation.calibration import EVEN_ODDS, in_percent
+    from calr_cli.use.verdict import possible, reaches
 
     reporter = reporter_for(quiet)
     embedder = open_trained(resume, options.setting_flags(context, "evaluation"), device, reporter)
     calibration = embedder.calibration
     least = similarity_threshold(threshold, calibration, EVEN_ODDS, resume)
     tell_calibration(calibration, EVEN_ODDS, resume, reporter)
-    features, failed = embedder.embed([first, second], "embedding", reporter)
+    least = possible(least, calibration, EVEN_ODDS, reporter)
+    features, failed = embedder.embed([first, second])
     if failed:
         raise DataError(failed, "Two images are needed")
-    similarity = float(features.rows[0] @ features.rows[1])
+    similarity = min(1.0, max(-1.0, float(features.rows[0] @ features.rows[1])))
     probability = None if calibration is None else float(calibration.probability(similarity))
-    verdict = None if least is None else "same" if similarity >= least else "different"
+    verdict = None if least is None else "same" if reaches(similarity, least) else "different"
     result = {
         "first": first,
         "second": second,

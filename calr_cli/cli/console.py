@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,6 +18,7 @@ from calr_cli.cli.epoch_table import cells_of, columns_of
 from calr_cli.cli.ranks import is_main
 from calr_cli.events import Progress, Reporter, SilentReporter
 from calr_cli.figures import EpochFigures
+from calr_cli.files import strict_json
 
 PATIENCE = 2.0
 """Seconds after which a step is worth a line where there are no live bars."""
@@ -214,8 +214,8 @@ SHORT = {"iterations": "it"}
 
 
 def print_json(result: Mapping[str, Any]) -> None:
-    """The result as the only thing on stdout."""
-    print_text(json.dumps(result, default=str))
+    """The result as the only thing on stdout: strict JSON, with null for a number that is none."""
+    print_text(strict_json(result, default=str))
 
 
 def print_text(text: str) -> None:

@@ -41,11 +41,11 @@ def embed(
     Example:
         calr embed --resume model.pth photos/ --output features.npz
     """
-    from calr_cli.use.feature_files import check_output, write_features
+    from calr_cli.use.feature_files import check_feature_output, write_features
     from calr_cli.use.image_lists import list_images
 
     reporter = reporter_for(quiet)
-    check_output(output)
+    check_feature_output(output, [resume, *images])
     paths = list_images(images, reporter)
     embedder = open_trained(resume, options.setting_flags(context, "evaluation"), device, reporter)
     features, failed = embedder.embed(paths, "embedding", reporter)

@@ -212,7 +212,9 @@ def require_own(file: Path) -> None:
 
     Raises:
         CheckpointError: Another program wrote it.
+        OSError: It cannot be written.
     """
+    from calr_cli.files import require_writable
     from calr_cli.models.foreign import ForeignWeights
     from calr_cli.training.checkpoint import open_model
 
@@ -221,6 +223,7 @@ def require_own(file: Path) -> None:
             f"{file} was written by another program: calr keeps no calibration in it",
             "Leave --calibrate out: search and compare give similarities",
         )
+    require_writable(file)
 
 
 def keep_calibration(file: Path, calibration: Mapping[str, Any]) -> None:

@@ -50,15 +50,13 @@ def export(
     from calr_cli.runs.find import find_model
     from calr_cli.use.exporting import export_onnx
     from calr_cli.use.onnx_file import require_onnx
+    from calr_cli.use.outputs import check_output
 
     reporter = reporter_for(quiet)
     require_onnx()
     model = find_model(resume, None)
     output = output or model.with_name(model.name.removesuffix(".tar")).with_suffix(SUFFIX)
-    if output.suffix != SUFFIX:
-        raise ConfigError(f"--output {output}: the name must end in {SUFFIX}")
-    if output.is_dir():
-        raise ConfigError(f"--output {output} is a folder", "Give the name of a file")
+    check_output("--output", output, (SUFFIX,), [model, *(images or [])])
     embedder = open_trained(resume, options.setting_flags(context, "evaluation"), "cpu", reporter)
     result = export_onnx(embedder, images or [], output, reporter)
     if json:

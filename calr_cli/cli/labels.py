@@ -47,11 +47,13 @@ def import_labels(
     """
     if dataset is None:
         raise no_dataset()
-    if output.exists():
+    if output.is_file():
         raise ConfigError(f"{output} exists already", "Choose another --output")
     from calr_cli.prepare.prepared import load_dataset
     from calr_cli.use.label_files import import_labels as take_over
+    from calr_cli.use.outputs import check_output
 
+    check_output("--output", output, (".csv",), [path])
     reporter = reporter_for(quiet)
     summary = take_over(path, load_dataset(dataset, root, reporter), output)
     reporter.note(

@@ -10,7 +10,6 @@ import typer
 from calr_cli.cli import completion, options
 from calr_cli.cli.console import print_json, print_paths, reporter_for
 from calr_cli.cli.request import Machine
-from calr_cli.errors import ConfigError
 
 
 def report(
@@ -45,12 +44,12 @@ def report(
     """
     from calr_cli.report.page import write_report
     from calr_cli.report.record import read_runs
+    from calr_cli.use.outputs import PAGES, check_output
 
     reporter = reporter_for(quiet)
     records = read_runs(runs)
     target = output or (records[0].folder.path if len(records) == 1 else Path()) / "report.html"
-    if target.is_dir():
-        raise ConfigError(f"{target} is a folder", "Give --output the name of a file")
+    check_output("--output", target, PAGES)
     where = Machine(gpus, device, root=root).devices(reporter)[0]
     result = write_report(records, target, where, root, reporter)
     if json:

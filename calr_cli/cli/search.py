@@ -19,11 +19,12 @@ def search(
     images: Images,
     resume: Resume,
     gallery: Annotated[
-        str,
+        list[str],
         typer.Option(
             "--gallery",
             metavar="DIR|FILE",
-            help="what is searched: a folder or table of images, or a features.npz of `calr embed`",
+            help="what is searched: a folder or table of images, or a features.npz of `calr embed`; may be "
+            "repeated",
         ),
     ],
     top: Annotated[
@@ -58,8 +59,12 @@ def search(
     from calr_cli.files import atomic_write
     from calr_cli.use import searching
     from calr_cli.use.image_lists import list_images
+    from calr_cli.use.outputs import PAGES, check_output
+    from calr_cli.use.verdict import possible
 
     reporter = reporter_for(quiet)
+    if html is not None:
+        check_output("--html", html, PAGES, [resume, *images, *gallery])
     embedder = open_trained(resume, options.setting_flags(context, "evaluation"), device, reporter)
     similarity_threshold(threshold, embedder.calibration, 0.5, resume)  # a wrong one is told before the work
     paths = list_images(images, reporter)
@@ -68,27 +73,28 @@ def search(
     prior = None if calibration is None else calibration.prior_of_search(len(searched))
     least = similarity_threshold(threshold, calibration, prior or 0.5, resume)
     tell_calibration(calibration, prior, resume, reporter)
-    queries, failed = embedder.embed(paths, "queries", reporter)
+    least = possible(least, calibration, prior, reporter)
+    queries, failed = searched.embedder.embed(paths, "queries", reporter)
     result: dict[str, Any] = {
         "model": resume,
-        "gallery": gallery,
+        "gallery": gallery[0] if len(gallery) == 1 else gallery,
         "images": len(searched),
         "calibration": None if calibration is None else calibration.origin,
         "prior": prior,
         "threshold": least,
-        "queries": searching.search(embedder, searched, queries, top, least),
+        "queries": searching.search(searched, queries, top, least),
         "failed": failed,
     }
-    if html is not None:
-        from calr_cli.report.search_page import search_page
-
-        with atomic_write(html) as temporary:
-            temporary.write_text(search_page(result), encoding="utf-8")
     if json:
         print_json(result)
     else:
         show_answers(result)
-        if html is not None:
+    if html is not None:  # after the answers: a full disk must not lose them
+        from calr_cli.report.search_page import search_page
+
+        with atomic_write(html) as temporary:
+            temporary.write_text(search_page(result), encoding="utf-8")
+        if not json:
             print_paths({"page": html})
 
 

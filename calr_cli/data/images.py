@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from calr_cli.errors import DataError
+
+# Pillow warns of damaged metadata, and of more than 89 million pixels, which photographs have; what it cannot
+# or does not read, images of twice as many pixels among it, is an error.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 BACKGROUND = (124, 116, 104)
 """Colour behind transparent pixels: the mean of ImageNet, which normalisation maps to zero."""
@@ -46,20 +52,25 @@ def decode_image(file: Path | BinaryIO) -> Image.Image:
         Exception: Any error of a decoder that reads arbitrary bytes.
     """
     with Image.open(file) as image:
-        image.load()  # before the orientation is asked for: TIFF files turn upright while they load
-        rgb = _as_rgb(image)
-        method = _TO_UPRIGHT.get(_orientation(image) or 1)
-        return rgb if method is None else rgb.transpose(method)
+        return upright_rgb(image)
 
 
-def open_image(path: Path) -> Image.Image:
-    """The image of a file; see `decode_image`.
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """See `decode_image`, of an image that Pillow has opened or made."""
+    image.load()  # before the orientation is asked for: TIFF files turn upright while they load
+    rgb = _as_rgb(image)
+    method = _TO_UPRIGHT.get(_orientation(image) or 1)
+    return rgb if method is None else rgb.transpose(method)
+
+
+def open_image(path: Path, content: bytes | None = None) -> Image.Image:
+    """The image of a file, or of what was read from it; see `decode_image`.
 
     Raises:
         DataError: The file is missing, empty, truncated, or not an image.
     """
     try:
-        return decode_image(path)
+        return decode_image(path if content is None else BytesIO(content))
     except FileNotFoundError:
         raise DataError(
             f"{path}: the image is gone", "Restore it, or run `calr prepare-data` again"
@@ -77,10 +88,39 @@ def read_pixels(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: See `open_image`.
     """
-    image = open_image(path)
+    return resized(open_image(path), height, width)
+
+
+def resized(image: Image.Image, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """The pixels of an RGB image, resized bicubically, as (height, width, 3) uint8."""
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(image)
+
+
+def image_of_array(array: npt.NDArray[Any], channels: str) -> Image.Image:
+    """The image that an array of pixels is, as if it came from a PNG file.
+
+    Args:
+        array: (H, W) grey, or (H, W, C) with 1, 3 or 4 channels, uint8 or uint16, which loses its low byte.
+        channels: Order of the first three: ``rgb`` or ``bgr``, the fourth being how opaque a pixel is.
+
+    Raises:
+        DataError: No such array.
+    """
+    if array.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"its numbers are {array.dtype}, not uint8")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if not array.size:
+        raise DataError(f"it has no pixels: its shape is {array.shape}")
+    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
+        raise DataError(f"its shape is {array.shape}, not (height, width, 3)")
+    if array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    if array.ndim == 3 and channels == "bgr":
+        array = array[:, :, [2, 1, 0, 3][: array.shape[2]]]
+    return Image.fromarray(np.ascontiguousarray(array))
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -65,6 +65,26 @@ def choose_devices(
     return chosen
 
 
+def named_device(name: str | torch.device) -> torch.device:
+    """The device that torch knows by ``name``: ``cpu``, ``cuda``, ``cuda:1``, ...
+
+    Raises:
+        ConfigError: There is none.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    try:
+        device = torch.device(name)
+        if device.type == "cuda" and (device.index or 0) >= count:
+            there = ", ".join(f"cuda:{number}" for number in range(count)) or "none"
+            raise ConfigError(f"device {str(name)!r} is not there; CUDA devices here: {there}", "Or take cpu")
+        if device.type == "meta":
+            raise RuntimeError
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError):
+        raise ConfigError(f"device {str(name)!r} is not known here", "Choose cpu, cuda or cuda:1") from None
+    return device
+
+
 def started_here() -> int | None:
     """The number of processes that torchrun (or another launcher) started here; None if none did."""
     place = told_place()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,7 +11,7 @@ from calr_cli.data.manifest import Record, manifest_path, write_manifest
 from calr_cli.data.tables import first_names
 from calr_cli.errors import DataError
 from calr_cli.events import Reporter
-from calr_cli.files import atomic_write, one_at_a_time
+from calr_cli.files import atomic_write, one_at_a_time, strict_json
 from calr_cli.prepare.card import (
     DatasetCard,
     card_path,
@@ -151,7 +150,7 @@ def _signature(listing: Listing, origin: Origin, options: str, stamps: Mapping[s
 def _write_card(card: DatasetCard, signature: str) -> None:
     values = {**card.as_json(), "signature": signature, "manifest_digest": _file_digest(card.manifest)}
     with atomic_write(card_path(card.name)) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(strict_json(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _unchanged(name: str, signature: str) -> DatasetCard | None:

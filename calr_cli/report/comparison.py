@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from calr_cli.config.loading import flat_settings
+from calr_cli.report.curves import usable
 from calr_cli.report.findings import Findings, Labels
 from calr_cli.report.record import RunRecord
 from calr_cli.report.retrieval import Retrieval
@@ -52,7 +53,7 @@ def figures_of(run: RunRecord, findings: Findings) -> list[Figure]:
                 Figure("label F", quality.pair_f, ".3f"),
             ]
     found.append(Figure("epochs", run.epochs_done))
-    minutes = sum(row.seconds.total for row in run.rows) / 60
+    minutes = sum(usable(row.seconds.total) or 0 for row in run.rows) / 60
     return [*found, Figure("minutes", minutes, ".1f")]
 
 

@@ -16,6 +16,9 @@ Row = TypeVar("Row", IntraEpoch, InterEpoch)
 Line = tuple[str, Sequence[Row], Callable[[Row], float | None]]
 """Title, epochs, and the value of each."""
 
+_LARGEST = 1e30
+"""Curves of larger figures overflow."""
+
 _NO_IDENTITIES = "The identities of the training images are not known."
 _NO_DISCARDS = "No image of a known identity was discarded."
 _NO_MONITORING = "The test set was not looked at in these epochs (evaluation.monitor_every)."
@@ -164,10 +167,15 @@ def _one_line_each(
 def _panel(name: str, measure: Measure[Row], lines: Sequence[Line[Row]]) -> Panel:
     series = []
     for title, rows, value_of in lines:
-        known = [(row.epoch + 1, value) for row in rows if (value := value_of(row)) is not None]
+        known = [(row.epoch + 1, value) for row in rows if (value := usable(value_of(row))) is not None]
         if known:
             series.append(Series(title, [epoch for epoch, _ in known], [value for _, value in known]))
     if not series:
         some = any(rows for _, rows, _ in lines)
         return Panel(measure.title, None, measure.missing if some else "No epoch has ended yet.")
     return Panel(measure.title, curves(name, measure.title, series), "")
+
+
+def usable(value: float | None) -> float | None:
+    """The value, or None if it is no number or so large that only its presence says something went wrong."""
+    return value if value is not None and abs(value) < _LARGEST else None  # NaN is not below it

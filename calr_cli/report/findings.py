@@ -26,6 +26,7 @@ from calr_cli.report.retrieval import Retrieval, look_at_retrieval
 from calr_cli.training.checkpoint import ModelCard, load_model
 from calr_cli.training.reproducibility import keyed_rng
 from calr_cli.types import Dataset, FloatArray, ImageSet
+from calr_cli.use.embedding import calibration_of
 
 NETWORKS_OF_STAGE_1 = {
     "per-camera": "Stage 1 trains a network for each camera; none of them has seen the other cameras.",
@@ -109,8 +110,9 @@ def examine(
     rng = keyed_rng(run.settings.seed, "report", "map")
     with reporter.progress("map", 0):
         drawn = or_missing(lambda: feature_map(rows, map_points, rng), reporter)
-    calibration = Calibration.from_dict(card.calibration) if card.calibration else None
-    return Findings(dataset, model, retrieval, labels, drawn, calibration)
+    calibration = or_missing(lambda: calibration_of(card, path), reporter)
+    known = None if isinstance(calibration, Missing) else calibration
+    return Findings(dataset, model, retrieval, labels, drawn, known)
 
 
 def _load(run: RunRecord, path: Path, device: torch.device) -> tuple[Encoder, ModelCard]:

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from calr_cli.events import Reporter
 from calr_cli.files import atomic_write
 from calr_cli.report.comparison import differing_settings, side_by_side
-from calr_cli.report.curves import COLUMNS, compared_panels
+from calr_cli.report.curves import COLUMNS, compared_panels, usable
 from calr_cli.report.findings import examine
 from calr_cli.report.missing import Missing
 from calr_cli.report.record import RunRecord
@@ -64,6 +64,7 @@ def write_report(
             "views": views,
             "sections": SECTIONS,
             "columns": COLUMNS,
+            "usable": usable,
             "table": side_by_side([view.figures for view in views]),
             "differing": differing_settings(runs) if len(runs) > 1 else [],
             "panels_of_all": compared_panels(runs, "compared") if len(runs) > 1 else [],

@@ -23,7 +23,7 @@ class RunRecord:
         folder: Folder of the run.
         stage: ``intra`` or ``inter``.
         settings: Settings of the run.
-        environment: Program, machine, command line.
+        environment: Program, machine, command line; empty if they are not known.
         rows: Figures of the finished epochs.
     """
 
@@ -52,8 +52,9 @@ class RunRecord:
 
     @property
     def command(self) -> str:
-        """The command line that started the run, as typed."""
-        return shlex.join(["calr", *self.environment.get("command", [])[1:]])
+        """The command line that started the run, as typed; "" if it is not known."""
+        words = self.environment.get("command")
+        return shlex.join(["calr", *map(str, words[1:])]) if isinstance(words, list) else ""
 
     @property
     def status(self) -> str:
@@ -85,6 +86,11 @@ def _read_run(path: Path, name: str) -> RunRecord:
             f"Give one of the runs in it: {', '.join(below[:5])}" if below else "Give runs/DATASET/STAGE/NAME"
         )
         raise CheckpointError(f"{path} is not a run folder: it has no config.yaml", hint)
-    environment = folder.read_environment()
-    stage = environment["stage"]
+    try:
+        environment = folder.read_environment()
+    except CheckpointError:  # the curves, the model and the images are there without it
+        environment = {}
+    stage = environment.get("stage")
+    if stage not in ("intra", "inter"):
+        environment, stage = {}, "intra" if any(path.glob("cam*/metrics.jsonl")) else "inter"
     return RunRecord(name, folder, stage, folder.settings, environment, folder.read_stage(stage))

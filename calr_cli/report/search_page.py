@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from calr_cli.errors import DataError
 from calr_cli.evaluation.calibration import in_percent
-from calr_cli.report.thumbnails import thumbnail
+from calr_cli.report.thumbnails import address, small
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the page, which has it once however often it is shown."""
+
+    key: str
+    source: str
+    width: int
+    height: int
 
 
 def search_page(result: Mapping[str, Any]) -> str:
     """HTML of the answers that ``calr search --json`` prints, with the images."""
-    pictures: dict[str, str | None] = {}
-
-    def picture(path: str) -> str | None:
-        if path not in pictures:
-            try:
-                pictures[path] = thumbnail(Path(path))
-            except DataError:  # a file of features may come from another machine
-                pictures[path] = None
-        return pictures[path]
-
+    pictures = _pictures(result)
     environment = Environment(
         loader=PackageLoader("calr_cli.report"),
         autoescape=True,
@@ -32,7 +34,34 @@ def search_page(result: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    galleries = [result["gallery"]] if isinstance(result["gallery"], str) else result["gallery"]
+    shown = {picture.key: picture for picture in pictures.values() if picture is not None}
     # File names need not be text; what is not becomes a question mark.
-    template = environment.get_template("search.html")
-    page = template.render(result, picture=picture, in_percent=in_percent)
+    page = environment.get_template("search.html").render(
+        result,
+        galleries=", ".join(galleries),
+        pictures=shown.values(),
+        picture=pictures.get,
+        in_percent=in_percent,
+    )
     return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _pictures(result: Mapping[str, Any]) -> dict[str, Picture | None]:
+    """By path; None where there is no image, as of features from another machine."""
+    paths = dict.fromkeys(
+        path
+        for answer in result["queries"]
+        for path in (answer["query"], *(found["path"] for found in answer["results"]))
+    )
+    keys: dict[str, str] = {}  # images of the same content are one
+    pictures: dict[str, Picture | None] = {}
+    for path in paths:
+        try:
+            image = small(Path(path))
+        except DataError:
+            pictures[path] = None
+            continue
+        source = address(image)
+        pictures[path] = Picture(keys.setdefault(source, f"p{len(keys)}"), source, *image.size)
+    return pictures

@@ -12,7 +12,7 @@ from calr_cli.config.loading import dump_settings, load_settings_file
 from calr_cli.config.schema import Settings
 from calr_cli.errors import CheckpointError
 from calr_cli.figures import EpochFigures, epoch_from_json, epochs_done, to_json
-from calr_cli.files import atomic_write
+from calr_cli.files import atomic_write, strict_json
 from calr_cli.runs.tensorboard import append_event, begin_events
 
 
@@ -115,24 +115,24 @@ class RunFolder:
     def write_environment(self, content: Mapping[str, Any]) -> None:
         """Replace it."""
         with atomic_write(self.path / "environment.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(strict_json(content, indent=2) + "\n", encoding="utf-8")
 
     def write_selection(self, criteria: Mapping[str, float], selected: int) -> None:
         """Say what was known of the models when one of them was selected: the criterion after each epoch."""
         with atomic_write(self.path / "selection.json") as temporary:
             content = {"criteria": criteria, "selected": selected}
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(strict_json(content, indent=2) + "\n", encoding="utf-8")
 
     def write_evaluation(self, figures: Mapping[str, Any]) -> None:
         """Keep what was measured of the model."""
         with atomic_write(self.evaluation) as temporary:
-            temporary.write_text(json.dumps(figures) + "\n", encoding="utf-8")
+            temporary.write_text(strict_json(figures) + "\n", encoding="utf-8")
 
     def append_metrics(self, row: EpochFigures) -> None:
         """Add one epoch's figures."""
         content = to_json(row)
         with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(content) + "\n")
+            file.write(strict_json(content) + "\n")
         if self.tensorboard.is_dir():
             append_event(self.tensorboard, content)
 
@@ -180,6 +180,6 @@ class RunFolder:
         """Replace the figures: a resumed run drops those of epochs that it does again."""
         content = [to_json(row) for row in rows]
         with atomic_write(self.metrics) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
+            temporary.write_text("".join(strict_json(row) + "\n" for row in content), encoding="utf-8")
         if self.tensorboard.is_dir():
             begin_events(self.tensorboard, content)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from calr_cli.config.layers import Given, Layer, flattened
 from calr_cli.config.loading import validated
 from calr_cli.config.schema import Settings
 from calr_cli.data.images import content_digest
-from calr_cli.distributed.devices import choose_devices
+from calr_cli.distributed.devices import choose_devices, named_device
 from calr_cli.errors import CheckpointError, ConfigError, DataError
 from calr_cli.evaluation.calibration import Calibration
 from calr_cli.events import Reporter, SilentReporter
@@ -29,8 +30,11 @@ from calr_cli.models.encoder import Encoder
 from calr_cli.models.folding import fold_batch_norms
 from calr_cli.models.foreign import ForeignWeights, build_foreign, describe
 from calr_cli.training.checkpoint import ModelCard, open_model
-from calr_cli.use.feature_files import Features
-from calr_cli.use.readable import ReadableImages
+from calr_cli.training.precision import choose_precision
+from calr_cli.types import FloatArray
+from calr_cli.use.feature_files import Features, not_unit
+from calr_cli.use.finite import require_finite
+from calr_cli.use.readable import AnyImage, Channels, ReadableImages
 
 FROM_MODEL = {
     "arch": "model.arch",
@@ -76,38 +80,138 @@ class Embedder:
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def precision(self) -> Literal["fp32", "bf16"]:
+        """What it computes in: features of different precision compare badly."""
+        return "bf16" if self.encoder.precision == torch.bfloat16 else "fp32"
+
+    def computing_in(self, precision: Literal["fp32", "bf16"]) -> Embedder:
+        """The same model, computing in ``precision``.
+
+        Raises:
+            ConfigError: Its device cannot.
+        """
+        if precision == self.precision:
+            return self
+        encoder = copy.copy(self.encoder)  # with the same weights
+        encoder.precision = choose_precision(precision, encoder.device)
+        return replace(self, encoder=encoder)
+
     def embed(
-        self, paths: Sequence[str | Path], title: str = "images", reporter: Reporter | None = None
+        self,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        title: str = "images",
+        reporter: Reporter | None = None,
     ) -> tuple[Features, list[str]]:
         """Features of the images that can be read, in their order, and a line for each of the others.
 
         Args:
-            paths: Image files.
+            paths: Image files, or a single one.
             title: Of the progress shown.
             reporter: Shown a progress and warned of the first of these lines; None: nothing is said.
 
         Raises:
-            DataError: No image can be read.
+            DataError: No image can be read, or something else than paths was given.
+            CheckpointError: The model gives something else than numbers.
             MemoryLimitError: The features do not fit.
         """
-        files, reporter = [str(path) for path in paths], reporter or SilentReporter()
-        size = 8 * len(files) * self.encoder.feature_dim
-        limit = memory_limit(self.settings)
-        require_memory(size, limit, f"features of {len(files):,} images", "Give fewer images at a time")
-        data = self.settings.data
-        images = ReadableImages(files, data.height, data.width, data.workers)
-        rows = build_extractor(self.settings, reporter)(self._folded, images, title=title)
-        problems = [images.problems[position] for position in sorted(images.problems)]
+        if isinstance(paths, str | os.PathLike):
+            paths = [paths]
+        given = list(paths) if isinstance(paths, Iterable) else [paths]
+        if not all(isinstance(path, str | os.PathLike) for path in given):
+            raise DataError("embed takes paths of image files", "For arrays and images there is embed_images")
+        if not given:
+            raise DataError("there is no image: the list of paths is empty")
+        files, reporter = [str(path) for path in given], reporter or SilentReporter()
+        rows, found = self.rows_of(files, title, reporter)
+        problems = [found[position] for position in sorted(found)]
         if len(problems) == len(files):
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise DataError(f"{problems[0]}{more}", "There is no image that can be read")
-        for problem in problems[:SHOWN]:
-            reporter.warning(f"{problem}: left out")
-        if len(problems) > SHOWN:
-            reporter.warning(f"and {len(problems) - SHOWN} more images that cannot be read")
-        kept = np.array([position not in images.problems for position in range(len(files))])
-        names = tuple(path for path, is_kept in zip(files, kept, strict=True) if is_kept)
-        return Features(names, rows[kept], self.key), problems
+        warn_of(problems, reporter)
+        kept = [position for position in range(len(files)) if position not in found]
+        names = tuple(files[position] for position in kept)
+        return Features(names, rows if not found else rows[kept], self.key, self.precision), problems
+
+    def embed_images(
+        self, images: Iterable[AnyImage], channels: Channels = "rgb"
+    ) -> tuple[list[FloatArray | None], list[str]]:
+        """Features of images that a program has in memory: what `embed` gives for the same ones in PNG files.
+
+        Args:
+            images: Arrays (H, W, 3) uint8 of any size, grey (H, W) or with a fourth channel, images of
+                Pillow, or paths.
+            channels: Order of the colours in arrays: ``rgb``, or ``bgr`` as OpenCV has them.
+
+        Returns:
+            For each image its unit row (D,), None where there is none; and a line for each of those.
+
+        Raises:
+            DataError: Something else than a list of images.
+            ConfigError: ``channels`` is unknown.
+            CheckpointError: The model gives something else than numbers.
+            MemoryLimitError: The features do not fit.
+        """
+        if channels not in get_args(Channels):
+            raise ConfigError(f"channels {channels!r} is not known", "Choose rgb or bgr")
+        is_one = isinstance(images, str | os.PathLike | torch.Tensor) or not isinstance(images, Iterable)
+        if is_one or (isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype != object):
+            raise DataError("embed_images takes a list of images", "For a single one: embed_images([image])")
+        images = list(images)
+        if not images:
+            return [], []
+        rows, found = self.rows_of(images, "images", SilentReporter(), channels=channels)
+        slots = [None if position in found else row for position, row in enumerate(rows)]
+        return slots, [found[position] for position in sorted(found)]
+
+    def rows_of(
+        self,
+        images: Sequence[AnyImage],
+        title: str,
+        reporter: Reporter,
+        *,
+        channels: Channels = "rgb",
+        digests: Sequence[str] = (),
+    ) -> tuple[FloatArray, dict[int, str]]:
+        """Features of N images, and why some have none.
+
+        Args:
+            images: See `embed_images`.
+            title: Of the progress shown.
+            reporter: Shown a progress.
+            channels: Order of the colours in arrays.
+            digests: What the content of the files has to be; none: whatever it is.
+
+        Returns:
+            (N, D) float32 unit rows, and position -> line of those images whose row means nothing.
+
+        Raises:
+            CheckpointError: A feature is not of unit length.
+            MemoryLimitError: The features do not fit.
+        """
+        size = 8 * len(images) * self.encoder.feature_dim
+        limit = memory_limit(self.settings)
+        require_memory(size, limit, f"features of {len(images):,} images", "Give fewer images at a time")
+        data = self.settings.data
+        source = ReadableImages(images, data.height, data.width, data.workers, channels, digests)
+        rows: FloatArray = build_extractor(self.settings, reporter)(self._folded, source, title=title)
+        if bad := [position for position in not_unit(rows).tolist() if position not in source.problems]:
+            first = images[bad[0]]
+            where = str(first) if isinstance(first, str | os.PathLike) else f"image {bad[0]}"
+            raise CheckpointError(
+                f"the model gives no feature of unit length for {where} and {len(bad) - 1} more: its numbers "
+                "overflow, or are all zero",
+                "Its training went wrong: take another model",
+            )
+        return rows, source.problems
+
+
+def warn_of(problems: Sequence[str], reporter: Reporter) -> None:
+    """Tell which images are left out: the first of them, and how many more."""
+    for problem in problems[:SHOWN]:
+        reporter.warning(f"{problem}: left out")
+    if len(problems) > SHOWN:
+        reporter.warning(f"and {len(problems) - SHOWN} more images that cannot be read")
 
 
 def load_embedder(
@@ -123,13 +227,13 @@ def load_embedder(
 
     Raises:
         CheckpointError: No such file, no network that calr recognises, or settings that contradict it.
-        ConfigError: A wrong setting.
+        ConfigError: A wrong setting, or a device that is not there.
     """
     reporter, problems = SilentReporter(), list[str]()
     given = flattened(settings or {}, "", "settings", problems)
     if problems:
         raise ConfigError(problems)
-    where = choose_devices(None, None, None, reporter)[0] if device is None else torch.device(device)
+    where = choose_devices(None, None, None, reporter)[0] if device is None else named_device(device)
     return open_embedder(Path(path), where, given, reporter)
 
 
@@ -151,24 +255,36 @@ def open_embedder(path: Path, device: torch.device, given: Layer, reporter: Repo
         size = f"{data.height} x {data.width}"
         reporter.note(f"{described}; input {size} (--height, --width), which the file does not say")
         encoder = build_foreign(opened, model.arch, model.pooling, CheckpointError)
+        require_finite(encoder, path)
         return Embedder(ready(settings, encoder, device), settings, None)
     encoder, card = opened
+    require_finite(encoder, path)
     refuse_other_network(path, card, {n: given[key].value for n, key in FROM_MODEL.items() if key in given})
     of_card = {key: Given(getattr(card, name), str(path)) for name, key in FROM_MODEL.items()}
     settings = validated(given | of_card, []).settings
-    calibration = None
-    if card.calibration is not None:
-        try:
-            calibration = Calibration.from_dict(card.calibration)
-        except (KeyError, TypeError):
-            raise CheckpointError(
-                f"{path} has a calibration of another version of calr", "Calibrate it again"
-            ) from None
+    calibration = calibration_of(card, path)
     return Embedder(ready(settings, encoder, device), settings, calibration, card.dataset)
 
 
+def calibration_of(card: ModelCard, path: Path) -> Calibration | None:
+    """What the similarities of the model in ``path`` mean; None: not measured.
+
+    Raises:
+        CheckpointError: It is kept in another way, or its numbers are none.
+    """
+    if card.calibration is None:
+        return None
+    try:
+        calibration = Calibration.from_dict(card.calibration)
+        if np.isfinite([calibration.slope, calibration.intercept, calibration.expected_matches]).all():
+            return calibration
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass
+    raise CheckpointError(f"{path} has a calibration of another version of calr", "Calibrate it again")
+
+
 def refuse_other_network(path: Path, card: ModelCard, told: Mapping[str, Any]) -> None:
-    """Nothing, if what is told of a model is what its file says; ``told`` may be of other things, too.
+    """Raise if ``told`` contradicts what the file of a model says of its network.
 
     Raises:
         CheckpointError: It is something else.

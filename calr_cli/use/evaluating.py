@@ -18,6 +18,7 @@ from calr_cli.method.processes import prepared
 from calr_cli.training.checkpoint import load_encoder
 from calr_cli.types import Dataset
 from calr_cli.use.calibration import calibrate, calibrate_by_clusters
+from calr_cli.use.finite import require_finite
 
 
 def run_evaluation(
@@ -53,8 +54,10 @@ def _evaluation(
     with prepared(settings, device):
         if model is None:
             encoder = build_encoder(settings, "inter", device)
+            require_finite(encoder, Path(settings.model.pretrained))
         else:
             network = load_encoder(model, settings.model.arch, settings.model.pooling)
+            require_finite(network, model)
             encoder = ready(settings, network, device)
         if with_calibration and not dataset.has_test_set:
             calibration = calibrate_by_clusters(settings, encoder, dataset, reporter)

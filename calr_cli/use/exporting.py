@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from calr_cli import __version__
 from calr_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from calr_cli.data.images import read_pixels
-from calr_cli.errors import CheckpointError, DataError
+from calr_cli.errors import CalrError, CheckpointError, DataError
 from calr_cli.evaluation.calibration import EVEN_ODDS
 from calr_cli.events import Reporter
 from calr_cli.files import atomic_write
@@ -21,6 +20,7 @@ from calr_cli.prepare.prepared import load_dataset
 from calr_cli.use.embedding import Embedder
 from calr_cli.use.image_lists import list_images
 from calr_cli.use.onnx_file import INPUT, OPSET, OUTPUT, open_onnx, write_onnx
+from calr_cli.use.verdict import possible
 
 TOLERANCE = 1e-4
 """How far a number of a feature may be from that of PyTorch."""
@@ -38,7 +38,7 @@ def export_onnx(
     """Write ``output``, if it gives the features that the model gives.
 
     Args:
-        embedder: The model, on the CPU; computes in float32 from then on.
+        embedder: The model, on the CPU.
         images: See `list_images`; none: those of the dataset that it was trained on, query images first.
         output: An ``.onnx`` file; one that is there is replaced.
         reporter: Hears what is done.
@@ -51,10 +51,16 @@ def export_onnx(
         DataError: There is no image to compare on.
         OSError: The file cannot be written.
     """
+    calibration = embedder.calibration
+    if calibration is not None:
+        possible(calibration.similarity_at(EVEN_ODDS), calibration, EVEN_ODDS, reporter)
+    embedder = embedder.computing_in("fp32")  # as the file does, also on CPUs where calr takes bf16
     encoder, data = embedder.encoder, embedder.settings.data
-    encoder.precision = torch.float32  # what the file computes in, also on CPUs where calr takes bf16
     paths, where = _some_images(embedder, images, reporter)
-    features, _ = embedder.embed(paths, "features by PyTorch", reporter)
+    try:
+        features, _ = embedder.embed(paths, "features by PyTorch", reporter)
+    except DataError as error:
+        raise error if images else _none_to_compare(error) from None
     pixels = np.stack([read_pixels(Path(path), data.height, data.width) for path in features.paths])
     # Again from the beginning where they are too few for more than one size of batch.
     order = np.arange(max(len(pixels), sum(BATCHES))) % len(pixels)
@@ -111,7 +117,10 @@ def describe(embedder: Embedder) -> dict[str, str]:
             "calibration_intercept": calibration.intercept,
             "calibration": calibration.origin,
         }
-    return {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()}
+    return {
+        name: fact if isinstance(fact, str) else json.dumps(fact, allow_nan=False)
+        for name, fact in facts.items()
+    }
 
 
 def _some_images(embedder: Embedder, given: Sequence[str], reporter: Reporter) -> tuple[list[str], str]:
@@ -123,14 +132,18 @@ def _some_images(embedder: Embedder, given: Sequence[str], reporter: Reporter) -
     else:
         try:
             dataset = load_dataset(embedder.dataset, None, reporter)
-        except DataError as error:
-            lines = [f"no images to compare on: {line}" for line in error.problems]
-            raise DataError(lines, _GIVE_IMAGES) from None
+        except (CalrError, OSError) as error:  # to prepare it is no help on the machine that uses the model
+            raise _none_to_compare(error) from None
         splits = {"query": dataset.query, "gallery": dataset.gallery, "train": dataset.train}
         split, found = next((split, found) for split, found in splits.items() if len(found))
         paths, where = [str(found.root / path) for path in found.paths], f"{dataset.name}, {split}"
     chosen = np.linspace(0, len(paths) - 1, min(COMPARED, len(paths))).round().astype(int)
     return [paths[place] for place in chosen], where
+
+
+def _none_to_compare(error: CalrError | OSError) -> DataError:
+    lines = error.problems if isinstance(error, CalrError) else (str(error),)
+    return DataError([f"no images to compare on: {line}" for line in lines], _GIVE_IMAGES)
 
 
 _GIVE_IMAGES = "Give photographs of your own: --images DIR"

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from calr_cli.data.parquet import PARQUET
 from calr_cli.errors import ConfigError, DataError
-from calr_cli.files import atomic_write
-from calr_cli.types import FloatArray
-
-FORMATS = (".npz", ".csv", PARQUET)
+from calr_cli.files import atomic_write, is_written_through
+from calr_cli.types import FloatArray, IntArray
+from calr_cli.use.feature_formats import FORMATS, WRITE_IT, Head
+from calr_cli.use.image_lists import paths_from
+from calr_cli.use.outputs import check_output
 
 _LENGTH_TOLERANCE = 1e-2
 """How far from 1 the length of a row may be: half precision is allowed."""
-
-_WRITE_IT = "Write one with: calr embed --resume model.pth IMAGES --output features.npz"
 
 
 @dataclass(frozen=True)
@@ -35,24 +29,26 @@ class Features:
         paths: Of the images, in the order in which they were given.
         rows: (N, D) float32 unit rows.
         model: `Embedder.key` of the model that made them.
+        precision: What it computed in, ``fp32`` or ``bf16``.
     """
 
     paths: tuple[str, ...]
     rows: FloatArray
     model: str
+    precision: str
 
 
-def check_output(path: Path) -> None:
-    """Nothing, if features can be written as this kind of file; to be called before they are made.
+def check_feature_output(path: Path, inputs: Iterable[str | Path] = ()) -> None:
+    """Raise unless features can be written to ``path`` without a loss; to be called before they are made.
 
     Raises:
-        ConfigError: Another kind of file, or pyarrow is missing.
+        ConfigError: See `check_output`; or a file that is there has no features, or pyarrow is missing.
     """
-    if path.suffix not in FORMATS:
+    check_output("--output", path, tuple(FORMATS), inputs)
+    kind = path.suffix.lower()
+    if kind not in FORMATS:  # a pipe may be called anything, but for this
         raise ConfigError(f"--output {path}: the name must end in {', '.join(FORMATS)}")
-    if path.is_dir():
-        raise ConfigError(f"--output {path} is a folder", "Give the name of a file")
-    if path.suffix == PARQUET:
+    if kind == PARQUET:
         try:
             import pyarrow.parquet  # noqa: F401
         except ImportError:
@@ -60,64 +56,65 @@ def check_output(path: Path) -> None:
                 f"--output {path}: pyarrow, which writes Parquet, is not installed",
                 "Install it with: pip install 'calr-cli[parquet]', or write .npz or .csv",
             ) from None
+    if path.is_file() and not is_written_through(path) and path.stat().st_size and not has_features(path):
+        raise ConfigError(
+            f"--output {path} is there, and it is no file of features: it would be lost",
+            "Give another name, or delete it",
+        )
+
+
+def has_features(path: Path) -> bool:
+    """Whether a file is one that `write_features` wrote, or another program in the same way."""
+    kind = FORMATS.get(path.suffix.lower())
+    return kind is not None and kind.has_features(path)
 
 
 def write_features(path: Path, features: Features) -> None:
     """Write ``features`` in the format that the name ends in, whole or not at all.
 
-    ``.npz``: arrays ``paths``, ``features`` (N, D) and ``model``. ``.csv``: columns ``path, f0, f1, ...``.
-    ``.parquet``: columns ``path`` and ``feature``, a list of D numbers.
+    What is in it: see `feature_formats`. Relative paths are written as seen from the file's folder, as in any
+    table of images.
 
     Raises:
-        ConfigError: See `check_output`.
         OSError: The folder cannot be written or the disk is full.
     """
-    check_output(path)
-    writers = {".npz": _write_npz, ".csv": _write_csv, PARQUET: _write_parquet}
-    with atomic_write(path) as temporary:
-        writers[path.suffix](temporary, features)
-
-
-def _write_npz(path: Path, features: Features) -> None:
-    with path.open("wb") as file:  # given a name, NumPy would append .npz to it
-        np.savez(file, paths=np.array(features.paths), features=features.rows, model=features.model)
-
-
-def _write_csv(path: Path, features: Features) -> None:
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", *(f"f{d}" for d in range(features.rows.shape[1]))])
-        for name, row in zip(features.paths, features.rows, strict=True):
-            writer.writerow([name, *row])  # the shortest digits that read back as the same float32
-
-
-def _write_parquet(path: Path, features: Features) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
-    rows = pyarrow.FixedSizeListArray.from_arrays(
-        pyarrow.array(features.rows.reshape(-1)), features.rows.shape[1]
+    folder = os.path.realpath(path.parent)
+    head = Head(
+        tuple(_from(folder, name) for name in features.paths),
+        features.rows.shape[1],
+        features.model,
+        features.precision,
     )
-    names = [name.encode("utf-8", "replace").decode() for name in features.paths]  # Arrow's text is UTF-8
-    table = pyarrow.table({"path": names, "feature": rows}, metadata={"calr_model": features.model})
-    parquet.write_table(table, path)
+    with atomic_write(path) as temporary:
+        FORMATS[path.suffix.lower()].write(temporary, head, features.rows)
+
+
+def _from(folder: str, name: str) -> str:
+    if Path(name).is_absolute():
+        return name
+    try:
+        return os.path.relpath(Path(name).absolute(), folder)
+    except ValueError:  # on another drive
+        return str(Path(name).absolute())
 
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """An ``.npz`` file with features, of which only the names are in memory.
+    """A file with features, of which only the names are in memory.
 
     Attributes:
         path: The file.
         paths: Names of the N images.
         dim: D.
         model: `Embedder.key` of the model that made them; "" where the file does not say.
+        precision: What it computed in; "" where the file does not say.
     """
 
     path: Path
     paths: tuple[str, ...]
     dim: int
     model: str
+    precision: str
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -128,78 +125,43 @@ class FeatureFile:
         Raises:
             DataError: Damaged, or a row that is not of unit length.
         """
-        with _told(self.path), zipfile.ZipFile(self.path) as archive, archive.open(_FEATURES) as member:
-            _, kind = _header(member)
-            for first in range(0, len(self), rows):
-                shape = (min(rows, len(self) - first), self.dim)
-                block = np.empty(shape, kind)
-                _fill(member, block)
-                block = block.astype(np.float32, copy=False)
-                _require_unit(block, self.path, first)
-                yield block
+        first = 0
+        for block in FORMATS[self.path.suffix.lower()].blocks(self.path, rows):
+            block = block.astype(np.float32, copy=False)
+            _require_unit(block, self.path, first)
+            first += len(block)
+            yield block
 
 
 def open_features(path: Path) -> FeatureFile:
-    """An ``.npz`` file written by `write_features`, or by another program in the same way.
+    """A file written by `write_features`, or by another program in the same way.
 
-    Nothing in the file is executed.
+    Nothing in the file is executed. Its relative paths are taken from its folder; an ``.npz`` that does not
+    say its precision is of another program, or an older one, and its paths are left as they are.
 
     Raises:
         DataError: Not such a file.
     """
-    with _told(path):
-        with zipfile.ZipFile(path) as archive, archive.open(_FEATURES) as member:
-            shape, _ = _header(member)
-        with np.load(path, allow_pickle=False) as arrays:
-            paths = tuple(str(name) for name in arrays["paths"].reshape(-1))
-            model = str(arrays["model"]) if "model" in arrays else ""
-    if len(shape) != 2 or shape[0] != len(paths):
-        raise DataError(f"{path} has features of shape {shape} for {len(paths)} paths", _WRITE_IT)
-    if not paths:
-        raise DataError(f"{path} has no features", _WRITE_IT)
-    return FeatureFile(path, paths, shape[1], model)
-
-
-_FEATURES = "features.npy"
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What reading a damaged or foreign archive raises, as one line."""
-    try:
-        yield
-    except KeyError:
-        raise DataError(f"{path} has no arrays 'paths' and 'features'", _WRITE_IT) from None
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError):  # the last: encrypted
-        raise DataError(f"{path} is not an .npz file, or it is damaged", _WRITE_IT) from None
-
-
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of the array whose rows follow."""
-    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(npy.read_magic(member))
-    if read is None:
-        raise ValueError
-    shape, is_fortran, kind = read(member)
-    if is_fortran or kind.kind != "f":
-        raise ValueError
-    return shape, kind
-
-
-def _fill(member: IO[bytes], block: Any) -> None:
-    view = memoryview(block).cast("B")
-    done = 0
-    while done < len(view):
-        count = member.readinto(view[done:])  # type: ignore[attr-defined]
-        if not count:
-            raise EOFError
-        done += count
+    head = FORMATS[path.suffix.lower()].read_head(path)
+    if not head.paths:
+        raise DataError(f"{path} has no features", WRITE_IT)
+    paths = head.paths
+    if head.precision or path.suffix.lower() != ".npz":
+        seen_from = paths_from(path.parent)
+        paths = tuple(map(seen_from, paths))
+    return FeatureFile(path, paths, head.dim, head.model, head.precision)
 
 
 def _require_unit(block: FloatArray, path: Path, first: int) -> None:
-    length = np.einsum("nd,nd->n", block, block)
-    bad = np.flatnonzero(~(np.abs(length - 1) < _LENGTH_TOLERANCE))
+    bad = not_unit(block)
     if len(bad):
         raise DataError(
             f"{path}: row {first + bad[0]} of features is not of unit length",
             "Divide each row by its length: similarities are inner products",
         )
+
+
+def not_unit(rows: FloatArray) -> IntArray:
+    """Positions of the rows that are not of unit length, those with numbers that are none among them."""
+    length = np.einsum("nd,nd->n", rows, rows)
+    return np.flatnonzero(~(np.abs(length - 1) < _LENGTH_TOLERANCE))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from calr_cli.data.manifest import manifest_path
 from calr_cli.data.parquet import PARQUET
-from calr_cli.data.tables import read_table
+from calr_cli.data.tables import Problems, read_table
 from calr_cli.errors import DataError
 from calr_cli.events import Reporter
 from calr_cli.prepare.card import read_card
@@ -28,6 +29,10 @@ def list_images(sources: Sequence[str], reporter: Reporter) -> list[str]:
     """
     paths: dict[str, None] = {}
     for source in sources:
+        if not source:
+            raise DataError(
+                "an image without a name was given", "Give image files, folders or a table of paths"
+            )
         path = Path(source)
         if path.is_dir():
             found, omissions = find_images(path)
@@ -36,13 +41,30 @@ def list_images(sources: Sequence[str], reporter: Reporter) -> list[str]:
             paths |= dict.fromkeys(str(path / name) for name in found)
         elif source.lower().endswith(TABLES):
             rows = read_table(path, ("path",), hint="The images are listed in the column path")
-            root = _root_of(path)
-            paths |= dict.fromkeys(str(root / row["path"]) for _, row in rows)
+            seen_from = paths_from(_root_of(path))
+            problems = Problems.of_table(path)
+            for line, row in rows:
+                if not row["path"].strip():
+                    problems.add(line, "path is empty")
+            problems.raise_if_any("Give each row the path of an image")
+            paths |= dict.fromkeys(seen_from(row["path"]) for _, row in rows)
         else:
             paths[str(path)] = None
     if not paths:
         raise DataError(f"no image in {', '.join(sources)}", "Give image files, folders or a table of paths")
     return list(paths)
+
+
+def paths_from(folder: Path) -> Callable[[str], str]:
+    """How a table's paths, which are relative to its folder, are called here."""
+    # What steps back from the folder of a link steps back from where the link leads.
+    straight = folder.resolve() == folder.absolute()
+
+    def seen(name: str) -> str:
+        path = str(folder / name)
+        return os.path.normpath(path) if straight and name.startswith("..") else path
+
+    return seen
 
 
 def _root_of(table: Path) -> Path:

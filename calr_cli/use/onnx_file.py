@@ -33,7 +33,7 @@ through TorchScript, which is deprecated since then."""
 
 
 def require_onnx() -> None:
-    """Nothing, if files can be written and run; to be called before a model is loaded.
+    """Raise unless files can be written and run; to be called before a model is loaded.
 
     Raises:
         ConfigError: A package is missing.

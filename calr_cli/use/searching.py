@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from calr_cli.data.tables import first_names
+from calr_cli.allocation import require_memory
 from calr_cli.distances.search import BLOCK_BYTES, nearest
-from calr_cli.errors import DataError
-from calr_cli.events import Reporter
-from calr_cli.files import calr_home
+from calr_cli.errors import ConfigError, DataError
+from calr_cli.events import Progress, Reporter, SilentReporter
 from calr_cli.method.estimates import block_bytes, memory_limit
-from calr_cli.use.embedding import Embedder, content_digests
-from calr_cli.use.feature_files import FeatureFile, Features, open_features, write_features
+from calr_cli.types import FloatArray
+from calr_cli.use.embedding import Embedder, content_digests, warn_of
+from calr_cli.use.feature_files import FeatureFile, Features, has_features, open_features
+from calr_cli.use.feature_store import PART_ROWS, FeatureStore
 from calr_cli.use.image_lists import list_images
+from calr_cli.use.verdict import reaches
+
+PRECISION_EFFECT = 0.1
+"""How far a similarity moves at most, as measured, if one of two features is of another precision."""
 
 
 @dataclass(frozen=True)
@@ -26,83 +32,166 @@ class Gallery:
     """The images that are searched.
 
     Attributes:
-        file: Their features.
         paths: Their names, in the order of the features.
+        dim: D.
+        embedder: The model, computing in what the features were computed in: for the queries.
+        read: Gives the features in blocks of at most so many rows, (B, D) float32.
     """
 
-    file: FeatureFile
     paths: tuple[str, ...]
+    dim: int
+    embedder: Embedder
+    read: Callable[[int], Iterator[FloatArray]]
 
     def __len__(self) -> int:
         return len(self.paths)
 
 
-def open_gallery(embedder: Embedder, source: str, reporter: Reporter) -> Gallery:
-    """The gallery of a feature file, or of a folder or table of images.
+def open_gallery(embedder: Embedder, sources: Sequence[str], reporter: Reporter) -> Gallery:
+    """The gallery of feature files, and of folders and tables of images.
 
-    The features of images are kept below ``$CALR_HOME/galleries``, by the content and order of the images
-    and by the model, and taken from there the next time.
+    The features of images are kept (`feature_store`), by their content and by the model, and taken from there
+    the next time. Where files were made in another precision, images and queries are computed in that.
 
     Raises:
         DataError: No such file, features of another model, or no image that can be read.
-        OSError: The features cannot be kept.
     """
-    if source.endswith(".npz"):
-        file = open_features(Path(source))
-        if file.model and file.model != embedder.key:
-            raise DataError(
-                f"{source} was made by another model, or with another input size",
-                "Make it again with this model, or give --gallery the folder of its images",
+    files, images = [], []
+    for source in dict.fromkeys(sources):
+        if not source or not Path(source).exists():
+            hint = "Give a folder, a table of images, or a file of features.npz"
+            raise DataError(f"no gallery {source}" if source else "the gallery has no name", hint)
+        if source.lower().endswith(".npz") or has_features(Path(source)):
+            file = open_features(Path(source))
+            if _is_usable(file, embedder, reporter):
+                files.append(file)
+                continue
+        images.append(source)
+    embedder = _computing_like(files, embedder, reporter)
+    parts: list[_Part] = [(file.paths, file.blocks) for file in files]
+    if images:
+        parts.append(_of_images(embedder, list_images(images, reporter), reporter))
+    return Gallery(
+        tuple(chain.from_iterable(paths for paths, _ in parts)),
+        embedder.encoder.feature_dim,
+        embedder,
+        lambda rows: chain.from_iterable(blocks(rows) for _, blocks in parts),
+    )
+
+
+def _is_usable(file: FeatureFile, embedder: Embedder, reporter: Reporter) -> bool:
+    """Whether the features are this model's; False: the images that a table lists are to be embedded.
+
+    Raises:
+        DataError: They are not, and there is nothing else in the file.
+    """
+    is_table = file.path.suffix.lower() != ".npz"
+    if is_table and file.model != embedder.key:
+        which = "another model, or with another input size" if file.model else "a model that it does not name"
+        reporter.note(f"{file.path} was made by {which}: its images are embedded anew")
+        return False
+    if file.model and file.model != embedder.key:
+        raise DataError(
+            f"{file.path} was made by another model, or with another input size",
+            "Make it again with this model, or give --gallery the folder of its images",
+        )
+    if file.dim != embedder.encoder.feature_dim:
+        dim = embedder.encoder.feature_dim
+        raise DataError(f"{file.path} has {file.dim} dimensions, the model {dim}")
+    if not file.model:
+        reporter.warning(f"{file.path} does not say which model made it: taken as made by this one")
+    return True
+
+
+def _computing_like(files: Sequence[FeatureFile], embedder: Embedder, reporter: Reporter) -> Embedder:
+    """The model in the precision of the files; where that cannot be, or is not known, that is said.
+
+    Raises:
+        DataError: The files are of different precision.
+    """
+    effect = f"similarities may be off by up to {PRECISION_EFFECT}"
+    made_in: dict[str, FeatureFile] = {}
+    for file in files:
+        if file.precision:
+            made_in.setdefault(file.precision, file)
+        elif file.model:
+            reporter.note(
+                f"{file.path} does not say its precision: taken as {embedder.precision}; if it was made in "
+                f"another, {effect}"
             )
-        if file.dim != embedder.encoder.feature_dim:
-            raise DataError(f"{source} has {file.dim} dimensions, the model {embedder.encoder.feature_dim}")
-        if not file.model:
-            reporter.warning(f"{source} does not say which model made it: taken as made by this one")
-        return Gallery(file, file.paths)
-    if not Path(source).exists():
-        raise DataError(f"no gallery {source}", "Give a folder, a table of images, or a file of features.npz")
-    return _of_images(embedder, list_images([source], reporter), reporter)
+    if len(made_in) > 1:
+        what = " and ".join(f"{file.path} in {precision}" for precision, file in made_in.items())
+        raise DataError(f"{what}: their similarities cannot be compared", "Make one of them again")
+    for precision, file in made_in.items():
+        if precision == embedder.precision:
+            continue
+        try:
+            embedder = embedder.computing_in(cast(Literal["fp32", "bf16"], precision))
+            reporter.note(f"{file.path} was made in {precision}: the queries are computed in that, too")
+        except ConfigError:
+            reporter.warning(
+                f"{file.path} was made in {precision}, which {embedder.encoder.device} cannot compute in: "
+                f"{effect}"
+            )
+    return embedder
 
 
-def _of_images(embedder: Embedder, paths: Sequence[str], reporter: Reporter) -> Gallery:
-    """Rows are kept under the digests of their images: what the images are called may change."""
+_Part = tuple[tuple[str, ...], Callable[[int], Iterator[FloatArray]]]
+
+
+def _of_images(embedder: Embedder, paths: Sequence[str], reporter: Reporter) -> _Part:
+    """Rows are kept under the digests of their images: names, order and the other images may change."""
     digests = content_digests(paths, reporter)
-    key = blake2b("\n".join([embedder.key, *digests]).encode(), digest_size=16).hexdigest()
-    kept = calr_home() / "galleries" / f"{key}.npz"
-    try:
-        file = open_features(kept)
-        reporter.note(f"gallery: {len(file):,} images, as kept in {kept}")
-        if left_out := _without(paths, digests, file.paths):
-            reporter.warning(f"{len(left_out)} images cannot be read: {first_names(left_out)}: left out")
-    except (OSError, DataError):  # not there, or damaged
-        reporter.note(f"gallery: {len(paths):,} images; their features will be kept in {kept}")
-        made, _ = embedder.embed(paths, "gallery", reporter)
-        readable = set(made.paths)
-        names = tuple(digest for path, digest in zip(paths, digests, strict=True) if path in readable)
-        left_out = _without(paths, digests, names)
-        if readable.intersection(left_out) or len(left_out) + len(readable) < len(paths):
-            raise DataError("images of the gallery have changed while they were read", "Try again") from None
-        write_features(kept, Features(names, made.rows, made.model))
-        file = open_features(kept)
-    gone = set(left_out)
-    return Gallery(file, tuple(path for path in paths if path not in gone))
+    store = FeatureStore(f"{embedder.key}-{embedder.precision}", embedder.encoder.feature_dim, reporter)
+    there = store.use(digests)
+    todo = [place for place, digest in enumerate(digests) if digest not in there]
+    reporter.note(
+        f"gallery: {len(paths):,} images, features of {len(paths) - len(todo):,} are kept in {store.folder}"
+    )
+    problems: dict[int, str] = {}
+    with reporter.progress("gallery", len(todo), "images") if todo else nullcontext() as progress:
+        for first in range(0, len(todo), PART_ROWS):
+            part = todo[first : first + PART_ROWS]
+            names, contents = [paths[place] for place in part], [digests[place] for place in part]
+            told = _PartOf(progress)
+            rows, found = embedder.rows_of(names, "gallery", told, digests=contents)
+            problems |= {part[position]: line for position, line in found.items()}
+            good = [position for position in range(len(part)) if position not in found]
+            if good:
+                store.keep([contents[position] for position in good], rows[good])
+                limit = memory_limit(embedder.settings)
+                require_memory(
+                    store.bytes_in_memory, limit, "features that cannot be kept", "Free disk space"
+                )
+    if len(problems) == len(paths):
+        raise DataError(f"{problems[0]} (and {len(problems) - 1} more)", "The gallery has no image to search")
+    warn_of([problems[place] for place in sorted(problems)], reporter)
+    store.tidy()
+    kept = [place for place in range(len(paths)) if place not in problems]
+    contents = [digests[place] for place in kept]
+    return tuple(paths[place] for place in kept), lambda rows: store.blocks(contents, rows)
 
 
-def _without(paths: Sequence[str], digests: Sequence[str], there: Sequence[str]) -> list[str]:
-    """The paths whose digest is not ``there``; one that cannot be read has none."""
-    contents = set(there) - {""}
-    return [path for path, digest in zip(paths, digests, strict=True) if digest not in contents]
+class _PartOf(SilentReporter):
+    """Shows the progress of a part of a step as progress of the step."""
+
+    def __init__(self, whole: Progress | None) -> None:
+        self.whole = whole
+
+    def progress(
+        self, title: str, total: int, unit: str = "", done: int = 0
+    ) -> AbstractContextManager[Progress]:
+        """See `Reporter.progress`."""
+        assert self.whole is not None
+        return nullcontext(self.whole)
 
 
-def search(
-    embedder: Embedder, gallery: Gallery, queries: Features, top: int, threshold: float | None
-) -> list[dict[str, Any]]:
+def search(gallery: Gallery, queries: Features, top: int, threshold: float | None) -> list[dict[str, Any]]:
     """The most similar gallery images of each query.
 
     Args:
-        embedder: Its memory limit and calibration are used.
         gallery: Of G images.
-        queries: Of Q images.
+        queries: Of Q images, by the gallery's `embedder`.
         top: Images listed for each query.
         threshold: Similarity from which two images are taken to show the same; None: nothing is.
 
@@ -113,11 +202,12 @@ def search(
     Raises:
         DataError: The features are damaged or not of unit length.
     """
-    scratch = min(BLOCK_BYTES, block_bytes(memory_limit(embedder.settings)))
-    blocks = gallery.file.blocks(max(1, scratch // (4 * gallery.file.dim)))
-    device = embedder.encoder.device
+    scratch = min(BLOCK_BYTES, block_bytes(memory_limit(gallery.embedder.settings)))
+    blocks = gallery.read(max(1, scratch // (4 * gallery.dim)))
+    device = gallery.embedder.encoder.device
     found = nearest(queries.rows, blocks, top, device=device, block_bytes=scratch)
-    calibration = embedder.calibration
+    found = replace(found, similarities=np.clip(found.similarities, -1, 1))  # rounded above 1 now and then
+    calibration = gallery.embedder.calibration
     probabilities = np.full(found.similarities.shape, np.nan)
     if calibration is not None:
         prior = calibration.prior_of_search(len(gallery))
@@ -132,7 +222,7 @@ def search(
                 "path": gallery.paths[place],
                 "similarity": float(similarity),
                 "probability": None if calibration is None else float(probability),
-                "same": None if threshold is None else bool(similarity >= threshold),
+                "same": None if threshold is None else reaches(similarity, threshold),
             }
             for rank, (place, similarity, probability) in enumerate(
                 zip(places, similarities, likely, strict=True), start=1

@@ -31,7 +31,7 @@ def test_the_page_lies_in_the_run_folder_or_where_it_is_wanted(
     ("words", "line"),
     [
         (["nowhere"], "nowhere is not a run folder: it has no config.yaml. Give runs/DATASET/STAGE/NAME"),
-        (["run", "--output", "run"], "run is a folder. Give --output the name of a file"),
+        (["run", "--output", "run"], "--output run is a folder. Give the name of a file"),
         (["run", "--device", "tpu"], "--device 'tpu' is not known. Choose cpu or cuda"),
     ],
 )

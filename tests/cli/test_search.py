@@ -50,7 +50,7 @@ def test_embed(calr: Calr) -> None:
         ["f.npz", "7", "512", "2"],
     ]
     assert "warning: photos/bad.jpg: cannot be read (not an image): left out" in answer.stderr
-    assert "warning: no.jpg: the image is gone: left out" in answer.stderr
+    assert "warning: no.jpg: no such file: left out" in answer.stderr
     with np.load("f.npz") as arrays:
         assert arrays["paths"].tolist()[:3] == ["query <b>.png", "photos/0-0.png", "photos/0-1.png"]
         assert arrays["features"].shape == (7, 512)
@@ -97,8 +97,39 @@ def test_search_with_calibration(calr: Calr) -> None:
     for found in results:
         assert found["probability"] == pytest.approx(CALIBRATION.probability(found["similarity"], prior))
         assert found["same"] == (found["probability"] >= 0.5)
-    surer = calr(*search, "--threshold", "90%").json
-    assert surer["threshold"] == CALIBRATION.similarity_at(0.9, prior) > result["threshold"]
+    surer = calr(*search, "--threshold", "60%").json
+    assert surer["threshold"] == CALIBRATION.similarity_at(0.6, prior) > result["threshold"]
+
+
+def test_a_probability_that_no_similarity_has(calr: Calr) -> None:
+    """The same file is in the gallery, so that "unknown" would be wrong: there is no verdict."""
+    search = ("search", "--resume", "calibrated.pth", "--gallery", "photos", IMAGE, "--threshold", "90%")
+    answer = calr(*search, "--json", "--quiet")
+    assert answer.stderr.splitlines()[-1] == (
+        "warning: no similarity makes it 90.0 % probable that two images show the same: before looking it is "
+        "33 %, and even a similarity of 1 makes it 78.7 %. Nothing is called the same or unknown by it. "
+        "Take a similarity such as 0.6 as the threshold, or a lower probability"
+    )
+    (query,) = answer.json["queries"]
+    assert (answer.json["threshold"], query["unknown"], query["results"][0]["same"]) == (None, None, None)
+    assert query["results"][0]["path"] == IMAGE
+    assert "unknown" not in calr(*search).stdout
+    compared = calr("compare", "--resume", "calibrated.pth", IMAGE, IMAGE, "--threshold", "99%", "--json")
+    assert "warning: no similarity makes it 99.0 % probable" in compared.stderr
+    assert (compared.json["verdict"], compared.json["threshold"]) == (None, None)
+
+
+def test_an_image_is_the_same_as_itself(calr: Calr) -> None:
+    """Rounding gives similarities of .9999999 and 1.0000001."""
+    for name in sorted(str(path) for path in Path("photos").glob("*.png")):
+        compared = calr("compare", "--resume", "m.pth", name, name, "--threshold", "1", "--json").json
+        assert compared["verdict"] == "same"
+        assert 0.99999 < compared["similarity"] <= 1
+    found = calr(
+        "search", "--resume", "m.pth", "--gallery", "photos", IMAGE, "--threshold", "1", "--json"
+    ).json
+    assert found["queries"][0]["unknown"] is False
+    assert found["queries"][0]["results"][0]["similarity"] <= 1
 
 
 def test_compare(calr: Calr) -> None:
@@ -130,13 +161,18 @@ class Pictures(HTMLParser):
         super().__init__()
         self.found: list[tuple[str, str]] = []
         self.tags: set[str] = set()
+        self.sources: dict[str, str] = {}
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        if tag == "img":
-            values = dict(attrs)
-            self.found.append((str(values["src"]), str(values["alt"])))
+        values = {name: str(value) for name, value in attrs}
+        if tag == "image":
+            self.sources[f"#{values['id']}"] = values["href"]
+        elif tag == "svg" and values.get("role") == "img":
+            self.alt = values["aria-label"]
+        elif tag == "use":
+            self.found.append((self.sources[values["href"]], self.alt))
 
 
 @pytest.mark.parametrize(("model", "flags"), [("m.pth", []), ("calibrated.pth", ["--threshold", "1"])])
@@ -190,7 +226,7 @@ IMAGE = "photos/0-0.png"
             "evaluation.batch_size = 0 (-",
         ),
         (["search", "--resume", "m.pth", "--gallery", "nowhere", IMAGE], "no gallery nowhere. Give a folder"),
-        (["search", "--resume", "m.pth", "--gallery", "m.npz", IMAGE], "m.npz: No such file or directory"),
+        (["search", "--resume", "m.pth", "--gallery", "m.npz", IMAGE], "no gallery m.npz. Give a folder"),
         (
             ["search", "--resume", "m.pth", "--gallery", "photos", IMAGE, "--threshold", "90%"],
             "--threshold 90%: this model is not calibrated, it has no probabilities. Give a similarity",

@@ -145,12 +145,15 @@ def assignments(stage: str) -> list[str]:
 
 
 def smaller(words: list[str]) -> list[str]:
-    """The command with what makes it long replaced; later flags win over those it has."""
+    """The command with what makes it long replaced."""
     command = words[0]
     if resumes(words):
         return [re.sub(r"^inter\.epochs=\d+$", "inter.epochs=3", word) for word in words]
     if "--print-config" in words or command not in (*TRAINING, "demo"):
         return words
+    for flag in ("-a", "-b", "--epochs", "--iters", "--num-instances", "--height", "--width", "--pretrained"):
+        while flag in words:  # an option can be given only once
+            words = without_flag(flag)(words)
     both = [*assignments("intra"), *assignments("inter")]
     if command == "demo":
         return [*words, *both, "--set", "data.height=32", "--set", "data.width=32"]

@@ -32,6 +32,7 @@ def test_everything_is_seen_and_nothing_is_complained_of(page: Path, tmp_path: P
         assert seen.told["broken"] == 0
         assert seen.told["seen"] == [f"run0-{key}" for key, _ in SECTIONS]
         assert seen.told["overflow"] <= 0, "the page is wider than the screen"
+        assert seen.told["clipped"] == []
     assert (day.told["background"], night.told["background"]) == ("rgb(243, 244, 247)", "rgb(15, 18, 23)")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -225,3 +226,39 @@ def test_text_and_curves_are_readable(night: bool) -> None:
         for behind in ("panel", "page"):
             light, dark = sorted((luminance(found[name]), luminance(found[behind])), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, behind)
+
+
+def test_figures_that_are_none_or_absurd(unfinished: RunFolder) -> None:
+    """Of a training that went wrong, or a file that somebody edited: the others are shown."""
+    rows = unfinished.read_metrics()
+    good = report(unfinished.path)[0].words
+    rows[0]["loss"], rows[1]["loss"] = 1e308, -1e308
+    rows[0]["criterion"] = float("nan")
+    rows[0]["outliers"] = 10**400
+    rows[0]["seconds"]["train"] = 1e308
+    unfinished.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page, missing, html = report(unfinished.path)
+    assert missing == {}
+    assert "not finished: 2 of 3 epochs so far" in page.words
+    assert "00000000000000000000" not in html
+    assert good.count("No epoch has ended yet.") == page.words.count("No epoch has ended yet.")
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"stage": "x"}', '{"stage": "inter", "command": 5}'])
+def test_without_an_environment_the_rest_is_shown(
+    trained: Trained, tmp_path: Path, content: str | None
+) -> None:
+    for finished in (trained.inter, trained.intra):
+        run = RunFolder(tmp_path / finished.path.name)
+        shutil.copytree(finished.path, run.path)
+        file = run.path / "environment.json"
+        file.unlink()
+        if content is not None:
+            file.write_text(content)
+        if content is not None and "command" in content and finished is trained.intra:
+            continue  # which says that it is another stage's
+        page, missing, _ = report(run.path)
+        assert missing.keys() == (set() if finished is trained.inter else PARTS - {"clusters"})
+        assert ("environment.json is missing or damaged" in page.words) == (
+            content is None or "inter" not in content
+        )

@@ -37,8 +37,22 @@ def test_a_verdict_is_said_and_not_only_coloured(tmp_path: Path) -> None:
     assert said == [(True, False), (False, True), (False, False), (False, True)]
     frames = [item.partition(">")[0].strip() for item in items]
     assert frames == ['class="same"', 'class="below"', "", 'class="below"']
-    assert [item.count("alt=") for item in items] == [1, 1, 1, 0]
+    assert [item.count("aria-label=") for item in items] == [1, 1, 1, 0]
     assert "no image here" in items[3]
+
+
+def test_a_picture_is_there_once_however_often_it_is_shown(tmp_path: Path) -> None:
+    """Of 50 queries with the same answers; also if it is there under two names."""
+    told = result(tmp_path)
+    once = search_page(told)
+    (query,) = told["queries"]
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(Path(query["results"][0]["path"]).read_bytes())
+    more = [query] * 49 + [{**query, "query": str(copy)}]
+    page = search_page({**told, "queries": more, "gallery": ["cam1", "cam2"]})
+    assert page.count("data:image/jpeg") == once.count("data:image/jpeg") == 3
+    assert page.count("<use ") == 50 * 4
+    assert "Search in cam1, cam2" in page
 
 
 @pytest.mark.parametrize("night", [False, True])
@@ -57,6 +71,6 @@ def test_in_a_browser(tmp_path: Path) -> None:
     day, night = look(page, tmp_path), look(page, tmp_path, dark=True)
     for seen in (day, night, look(page, tmp_path, width=360)):
         assert seen.console == []
-        assert (seen.told["images"], seen.told["broken"]) == (4, 0)
+        assert (seen.told["drawn"], seen.told["broken"]) == (4, 0)
         assert seen.told["overflow"] <= 0, "the page is wider than the screen"
     assert (day.told["background"], night.told["background"]) == ("rgb(255, 255, 255)", "rgb(22, 22, 22)")

@@ -127,3 +127,20 @@ def test_the_environment_names_every_device_and_no_person(monkeypatch: pytest.Mo
     assert found["packages"]["torch"]
     assert found["settings"]["inter.epochs"] == small_settings().inter.epochs
     assert "somebody-unlikely" not in json.dumps(found["devices"])
+
+
+def strictly(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+
+
+def test_a_number_that_is_none_is_null(here: Path) -> None:
+    """Other programs than Python's read no bare NaN."""
+    run, nan, inf = RunFolder(here), float("nan"), float("inf")
+    run.append_metrics({"epoch": 0, "loss": nan, "quality": {"all": [inf, 0.5]}})
+    assert strictly(run.metrics) == {"epoch": 0, "loss": None, "quality": {"all": [None, 0.5]}}
+    run.keep_metrics([{"epoch": 0, "loss": -inf}])
+    assert strictly(run.metrics) == {"epoch": 0, "loss": None}
+    run.write_evaluation({"mAP": nan})
+    assert strictly(run.evaluation) == {"mAP": None}
+    run.write_selection({"0": nan}, 0)
+    assert strictly(here / "selection.json") == {"criteria": {"0": None}, "selected": 0}

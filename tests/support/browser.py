@@ -28,6 +28,7 @@ _FLAGS = (
 )
 
 _ASK = """<script>addEventListener("load", async () => {
+  for (const part of document.querySelectorAll("details")) part.open = true;
   document.body.style.width = "WIDTHpx";  // a window of Chromium is not as narrow as a phone
   const images = [...document.images];
   for (const image of images) image.loading = "eager";
@@ -37,6 +38,9 @@ _ASK = """<script>addEventListener("load", async () => {
   told.textContent = JSON.stringify({
     images: images.length,
     broken: images.filter(image => !image.naturalWidth).length,
+    drawn: [...document.querySelectorAll("use")].filter(use => use.getBoundingClientRect().width).length,
+    clipped: [...document.querySelectorAll("caption span")]
+      .filter(span => span.getBoundingClientRect().right > WIDTH).map(span => span.textContent),
     seen: [...document.querySelectorAll("section")]
       .filter(section => section.getBoundingClientRect().height > 40).map(section => section.id),
     overflow: document.body.scrollWidth - WIDTH,
