@@ -66,6 +66,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 free = shutil.disk_usage(parent).free / 1e6
                 error.strerror = f"the disk or your share of it is full, {free:,.1f} MB free: make room there"
+                error.args = (error.errno, error.strerror)  # what goes to another process
         raise
 
 

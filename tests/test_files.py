@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import sleep
@@ -113,4 +114,5 @@ def test_a_full_disk_is_told_with_what_is_free(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"the disk or your share of it is full, [0-9,.]+ MB free") as raised:
         fill()
     assert raised.value.filename == str(tmp_path / "c.txt")
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)  # from a process of several
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from calr_cli.events import Reporter
 JOIN_SECONDS = 600.0
 """How long a process waits for the others to start."""
 
-TELL_AFTER = 5.0
+TELL_AFTER = 10.0
 """Seconds after which it says for whom it waits."""
 
 _PAUSE = 0.1
