@@ -66,7 +66,7 @@ def search(
     if html is not None:
         check_output("--html", html, PAGES, [resume, *images, *gallery])
     embedder = open_trained(resume, options.setting_flags(context, "evaluation"), device, reporter)
-    similarity_threshold(threshold, embedder.calibration, 0.5, resume)  # a wrong one is told before the work
+    similarity_threshold(threshold, embedder.calibration, 0.5, resume)  # a wrong one: before the work
     paths = list_images(images, reporter)
     searched = searching.open_gallery(embedder, gallery, reporter)
     calibration = embedder.calibration
@@ -107,8 +107,8 @@ def show_answers(result: Mapping[str, Any]) -> None:
         if answer["unknown"]:
             print_text(f"unknown: nothing reaches {result['threshold']:.3f}")
         rows = []
-        for found in answer["results"]:
-            verdict = {True: "same", False: "no", None: "-"}[found["same"]]
-            numbers = (f"{found['similarity']:.3f}", in_percent(found["probability"]), verdict)
-            rows.append([str(found["rank"]), *numbers, found["path"]])
+        for image in answer["results"]:
+            verdict = {True: "same", False: "no", None: "-"}[image["same"]]
+            numbers = (f"{image['similarity']:.3f}", in_percent(image["probability"]), verdict)
+            rows.append([str(image["rank"]), *numbers, image["path"]])
         print_table(["rank", "similarity", "probability", "same", "image"], rows, numbers_from=5)
