@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from pathlib import Path
 
@@ -45,6 +46,15 @@ def require_memory(needed: int, limit: int | None, what: str, remedy: str) -> No
         raise MemoryLimitError(
             f"{what} would take {gigabytes(needed)}, and {gigabytes(limit)} may be used", remedy
         )
+
+
+def wait_without_spinning() -> None:
+    """Have the threads of OpenMP sleep while they wait for each other; to be called before torch is loaded.
+
+    By default they spin. On a machine with other load a thread that spins takes the core from the thread
+    that it waits for, and small batches become many times slower (docs/performance.md).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def keep_freed_memory() -> None:

@@ -40,7 +40,8 @@ def after_stage_1(run: RunFolder, dataset: str, request: Request, machine: Machi
     own = request.flags or request.assignments or request.config or request.dataset is None
     recipe = [] if request.recipe is None else ["--recipe", request.recipe]
     words = ["train-inter", *(["--config", str(run.config)] if own else ["-d", dataset, *recipe])]
-    if newest_local_labels(dataset, run.model.exists()) != run.local_labels:
+    newest = newest_local_labels(dataset, run.model.exists())
+    if newest is None or newest.resolve() != run.local_labels.resolve():
         words += ["--local-labels", str(run.local_labels)]
     return [*words, *machine.words()]
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from calr_cli.cli import options
-from calr_cli.cli.begin import begin_run, new_training, resumed_training
+from calr_cli.cli.begin import Training, begin_run, new_training, resumed_training
 from calr_cli.cli.console import print_json, print_paths, print_table, reporter_for
 from calr_cli.cli.next_steps import after_training, print_next
 from calr_cli.cli.pairs import train_pair
 from calr_cli.cli.ranks import on_main
 from calr_cli.cli.request import Machine, Request, refuse_beside_resume, show_config
+from calr_cli.events import Reporter
+
+if TYPE_CHECKING:
+    from calr_cli.config.schema import Settings
 
 
 def train_inter(
@@ -50,7 +54,7 @@ def train_inter(
 ) -> None:
     """Stage 2: train one model over all cameras on refined labels; write model.pth.
 
-    Without local labels of the dataset, stage 1 runs first.
+    Without local labels of the dataset, stage 1 runs first; --epochs and --iters then bound it, too.
 
     Examples:
         calr train-inter -d veri --gpus 0,1,2,3
@@ -75,7 +79,9 @@ def train_inter(
     labels = on_main(lambda: find_local_labels(settings, images, begun, local_labels, reporter))
     run, intra = begin_run(training, "inter", output, reporter), None
     if labels is None and settings.inter.uses_stage_1:
-        intra = begin_run(replace(training, continuation=None), "intra", None, reporter)
+        first = replace(training, continuation=None, settings=shortened(settings, request))
+        warn_of_stage_1(first, reporter)
+        intra = begin_run(first, "intra", None, reporter)
     summaries = train_pair(training, Pair(run, intra, labels), reporter)
     summary = summaries.pop("inter")
     if json:
@@ -83,6 +89,33 @@ def train_inter(
     else:
         show_inter(summary)
     print_next(quiet, *after_training(run, training.dataset, machine))
+
+
+def shortened(settings: Settings, request: Request) -> Settings:
+    """The settings of a stage 1 on the way to stage 2: ``--epochs`` and ``--iters`` are bounds of it, too.
+
+    Whoever asks for a short stage 2 wants no long stage 1; ``--set intra.epochs=N`` decides otherwise.
+    """
+    given = {assignment.partition("=")[0].strip() for assignment in request.assignments}
+    bounds = {
+        name: min(getattr(settings.intra, name), getattr(settings.inter, name))
+        for name in ("epochs", "iters")
+        if f"inter.{name}" in request.flags and f"intra.{name}" not in given
+    }
+    return settings.model_copy(update={"intra": settings.intra.model_copy(update=bounds)})
+
+
+def warn_of_stage_1(training: Training, reporter: Reporter) -> None:
+    """Say, also if quiet, that stage 1 comes first, how long it will take, and how to shorten it."""
+    from calr_cli.method.estimates import duration, stage_1_seconds
+
+    intra, images = training.settings.intra, training.dataset.train
+    seconds = stage_1_seconds(training.settings, images, training.devices)
+    reporter.warning(
+        f"stage 1 runs first: {len(set(images.camids))} cameras, {intra.epochs} epochs of {intra.iters} "
+        f"batches each, about {duration(seconds)} and the clustering. To shorten it: --set intra.epochs=N "
+        "--set intra.iters=N; to do without: --local-labels FILE"
+    )
 
 
 def show_inter(summary: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from calr_cli.config.loading import flat_settings
 from calr_cli.config.schema import Settings
 from calr_cli.errors import CheckpointError
 from calr_cli.runs.folder import RunFolder
+from calr_cli.runs.places import remember_run, remembered_runs
 
 if TYPE_CHECKING:  # torch takes seconds to import; finding runs does without
     import torch
@@ -46,6 +47,8 @@ def create_run(
                 path = free_name(path.parent)  # another command took that name at the same moment
         run = RunFolder(path)
         run.write_settings(settings)
+        if output is not None:
+            remember_run(path, settings.data.dataset, stage)
         run.write_environment({"stage": stage, **environment(devices), "settings": flat_settings(settings)})
     except FileExistsError:
         raise CheckpointError(
@@ -83,7 +86,10 @@ def newest_local_labels(dataset: str, with_model: bool = False) -> Path | None:
         dataset: Its name.
         with_model: Whether the run has to have a network for all cameras, too.
     """
-    files = RUNS.glob(f"{dataset}/intra/*/local_labels.csv")
+    files = [*RUNS.glob(f"{dataset}/intra/*/local_labels.csv")]
+    known = {file.resolve() for file in files}
+    elsewhere = [run / "local_labels.csv" for run in remembered_runs(dataset, "intra")]
+    files += [file for file in elsewhere if file.is_file() and file.resolve() not in known]
     return _newest(file for file in files if not with_model or RunFolder(file.parent).model.exists())
 
 
@@ -97,9 +103,11 @@ def find_model(name: str, dataset: str | None) -> Path:
     if path.exists():
         return path
     if path.name == name:
-        finished = [
-            run / name for run in (p.parent for p in RUNS.glob(f"{dataset or '*'}/inter/*/model.pth"))
-        ]
+        models = [*RUNS.glob(f"{dataset or '*'}/inter/*/model.pth")]
+        known = {model.resolve() for model in models}
+        elsewhere = [run / "model.pth" for run in remembered_runs(dataset, "inter")]
+        models += [model for model in elsewhere if model.is_file() and model.resolve() not in known]
+        finished = [model.parent / name for model in models]
         if newest := _newest(file for file in finished if file.exists()):
             return newest
         where = f"{RUNS}/{dataset or '*'}/inter/*"

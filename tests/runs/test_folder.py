@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from calr_cli.errors import CheckpointError
-from calr_cli.figures import to_json
+from calr_cli.figures import Seconds, to_json
 from calr_cli.runs.find import create_run, find_model, newest_local_labels, open_run
 from calr_cli.runs.folder import RunFolder
 from tests.support.epoch_figures import inter_epoch
@@ -136,10 +136,11 @@ def strictly(file: Path) -> Any:
 def test_a_number_that_is_none_is_null(here: Path) -> None:
     """Other programs than Python's read no bare NaN."""
     run, nan, inf = RunFolder(here), float("nan"), float("inf")
-    run.append_metrics({"epoch": 0, "loss": nan, "quality": {"all": [inf, 0.5]}})
-    assert strictly(run.metrics) == {"epoch": 0, "loss": None, "quality": {"all": [None, 0.5]}}
-    run.keep_metrics([{"epoch": 0, "loss": -inf}])
-    assert strictly(run.metrics) == {"epoch": 0, "loss": None}
+    run.append_metrics(inter_epoch(0, loss=nan, seconds=Seconds(inf, 0.5)))
+    found = strictly(run.metrics)
+    assert (found["loss"], found["seconds"]) == (None, {"extract": None, "cluster": 0.5, "train": 0.0})
+    run.keep_metrics([inter_epoch(0, loss=-inf)])
+    assert strictly(run.metrics)["loss"] is None
     run.write_evaluation({"mAP": nan})
     assert strictly(run.evaluation) == {"mAP": None}
     run.write_selection({"0": nan}, 0)
