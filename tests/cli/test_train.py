@@ -373,3 +373,41 @@ def test_without_the_package_tensorboard_nothing_begins(
         )
     assert not (folder / "runs").exists()
     assert not trainer.done
+
+
+@pytest.mark.parametrize(
+    ("more", "epochs", "iters"),
+    [
+        ([], 25, 100),  # the preset's
+        (["--epochs", "2", "--iters", "4"], 2, 4),
+        (["--epochs", "60"], 25, 100),  # a bound, not a wish for more
+        (["--epochs", "2", "--iters", "4", "--set", "intra.epochs=3"], 3, 4),
+    ],
+    ids=["preset", "short", "long", "own"],
+)
+def test_a_stage_1_on_the_way_is_bounded_and_announced_also_if_quiet(
+    calr: Calr, veri: str, folder: Path, trainer: Trainer, more: list[str], epochs: int, iters: int
+) -> None:
+    answer = done(calr("train-inter", "-d", veri, *SHORT, *more, "--quiet"))
+    (line,) = [line for line in answer.stderr.splitlines() if line.startswith("warning: stage 1 runs first")]
+    assert line.startswith(
+        f"warning: stage 1 runs first: 3 cameras, {epochs} epochs of {iters} batches each, about "
+    )
+    assert line.endswith(
+        " and the clustering. To shorten it: --set intra.epochs=N --set intra.iters=N; to do without: "
+        "--local-labels FILE"
+    )
+    (intra,) = folder.glob("runs/veri/intra/*")
+    settings = RunFolder(intra).settings.intra
+    assert (settings.epochs, settings.iters) == (epochs, iters)
+    # The labels are there now, and the next command takes them without a word about stage 1.
+    assert "stage 1 runs first" not in done(calr("train-inter", "-d", veri, *SHORT, *more)).stderr
+
+
+def test_local_labels_of_a_run_with_a_folder_of_its_own_are_found(
+    calr: Calr, veri: str, folder: Path, trainer: Trainer
+) -> None:
+    done(calr("train-intra", "-d", veri, *SHORT, "--output", "mine"))
+    answer = done(calr("train-inter", "-d", veri, *SHORT))
+    assert f"local labels: {folder / 'mine/local_labels.csv'} (the newest of veri)" in answer.stderr
+    assert trainer.done == ["intra 1", "inter 1 epochs 50"]
