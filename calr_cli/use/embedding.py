@@ -44,6 +44,8 @@ FROM_MODEL = {
 }
 """What a model file of calr says by itself: field of its card -> setting."""
 
+Precision = Literal["fp32", "bf16"]
+
 SHOWN = 20
 """Images that cannot be read that are named before the rest is only counted."""
 
@@ -69,7 +71,7 @@ class Embedder:
         """Made once: for a single image it takes longer than the image."""
         return fold_batch_norms(self.encoder.eval())
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The same for models that give the same features, but for rounding, hexadecimal."""
         data = self.settings.data
@@ -81,11 +83,11 @@ class Embedder:
         return digest.hexdigest()
 
     @property
-    def precision(self) -> Literal["fp32", "bf16"]:
+    def precision(self) -> Precision:
         """What it computes in: features of different precision compare badly."""
         return "bf16" if self.encoder.precision == torch.bfloat16 else "fp32"
 
-    def computing_in(self, precision: Literal["fp32", "bf16"]) -> Embedder:
+    def computing_in(self, precision: Precision) -> Embedder:
         """The same model, computing in ``precision``.
 
         Raises:
@@ -126,8 +128,7 @@ class Embedder:
         rows, found = self.rows_of(files, title, reporter)
         problems = [found[position] for position in sorted(found)]
         if len(problems) == len(files):
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise DataError(f"{problems[0]}{more}", "There is no image that can be read")
+            raise nothing_readable(problems)
         warn_of(problems, reporter)
         kept = [position for position in range(len(files)) if position not in found]
         names = tuple(files[position] for position in kept)
@@ -204,6 +205,12 @@ class Embedder:
                 "Its training went wrong: take another model",
             )
         return rows, source.problems
+
+
+def nothing_readable(problems: Sequence[str]) -> DataError:
+    """The error where each image has one of these ``problems``."""
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return DataError(f"{problems[0]}{more}", "There is no image that can be read")
 
 
 def warn_of(problems: Sequence[str], reporter: Reporter) -> None:

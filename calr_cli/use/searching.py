@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from calr_cli.errors import ConfigError, DataError
 from calr_cli.events import Progress, Reporter, SilentReporter
 from calr_cli.method.estimates import block_bytes, memory_limit
 from calr_cli.types import FloatArray
-from calr_cli.use.embedding import Embedder, content_digests, warn_of
+from calr_cli.use.embedding import Embedder, Precision, content_digests, nothing_readable, warn_of
 from calr_cli.use.feature_files import FeatureFile, Features, has_features, open_features
 from calr_cli.use.feature_store import PART_ROWS, FeatureStore
 from calr_cli.use.image_lists import list_images
@@ -112,11 +112,12 @@ def _computing_like(files: Sequence[FeatureFile], embedder: Embedder, reporter: 
     effect = f"similarities may be off by up to {PRECISION_EFFECT}"
     made_in: dict[str, FeatureFile] = {}
     for file in files:
-        if file.precision:
+        if file.precision in get_args(Precision):
             made_in.setdefault(file.precision, file)
         elif file.model:
+            says = f"says {file.precision!r} as" if file.precision else "does not say"
             reporter.note(
-                f"{file.path} does not say its precision: taken as {embedder.precision}; if it was made in "
+                f"{file.path} {says} its precision: taken as {embedder.precision}; if it was made in "
                 f"another, {effect}"
             )
     if len(made_in) > 1:
@@ -126,7 +127,7 @@ def _computing_like(files: Sequence[FeatureFile], embedder: Embedder, reporter: 
         if precision == embedder.precision:
             continue
         try:
-            embedder = embedder.computing_in(cast(Literal["fp32", "bf16"], precision))
+            embedder = embedder.computing_in(cast(Precision, precision))
             reporter.note(f"{file.path} was made in {precision}: the queries are computed in that, too")
         except ConfigError:
             reporter.warning(
@@ -164,7 +165,7 @@ def _of_images(embedder: Embedder, paths: Sequence[str], reporter: Reporter) -> 
                     store.bytes_in_memory, limit, "features that cannot be kept", "Free disk space"
                 )
     if len(problems) == len(paths):
-        raise DataError(f"{problems[0]} (and {len(problems) - 1} more)", "The gallery has no image to search")
+        raise nothing_readable(list(problems.values()))
     warn_of([problems[place] for place in sorted(problems)], reporter)
     store.tidy()
     kept = [place for place in range(len(paths)) if place not in problems]

@@ -112,7 +112,7 @@ def test_a_dataset_that_is_not_prepared(calr: Calr, folder: Path) -> None:
     [
         ("a,b", "--gpus 'a,b' is not a list of different device numbers. Write for instance --gpus 0"),
         ("0,0", "--gpus '0,0' is not a list of different device numbers. Write for instance --gpus 0"),
-        ("", "--gpus '' is not a list of different device numbers. Write for instance --gpus 0"),
+        ("0,", "--gpus '0,' is not a list of different device numbers. Write for instance --gpus 0"),
     ],
 )
 def test_nonsense_gpus(calr: Calr, gpus: str, line: str) -> None:
@@ -159,7 +159,8 @@ def test_an_output_that_cannot_be_written(calr: Calr, veri: str, folder: Path, c
     answer = calr(command, "-d", veri, "--pretrained", "none", "--output", "file/run")
     assert answer.exit_code == 1
     assert len(answer.errors) == 1
-    assert "Not a directory. Choose a writable --output" in answer.errors[0]
+    assert answer.errors[0].startswith("error: cannot make the run folder file/run: Not a directory (in ")
+    assert answer.errors[0].endswith("/file). Choose a writable --output")
     assert [path.name for path in folder.iterdir()] == ["file"]
 
 

@@ -119,7 +119,7 @@ def test_a_folder_for_runs_that_cannot_be_made(calr: Calr, command: str) -> None
     for output in ("m.pth/run", "/proc/run"):
         answer = calr(command, *dataset, *settings, "--output", output, "--device", "cpu")
         assert (answer.exit_code, len(answer.errors)) == (1, 1)
-        assert answer.errors[0].startswith(f"error: {output}: ")
+        assert answer.errors[0].startswith(f"error: cannot make the run folder {output}: ")
     Path("dangling").symlink_to("nowhere")
     assert "dangling exists already" in calr(command, *dataset, *settings, "--output", "dangling").stderr
 

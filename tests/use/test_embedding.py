@@ -215,7 +215,11 @@ def test_every_image_has_its_slot(tmp_path: Path, loaded: Embedder) -> None:
     np.testing.assert_allclose(stacked, [slots[0]] * 2, atol=1e-6)
 
 
-@pytest.mark.parametrize("images", [noise(70, 40, 3), Image.new("RGB", (4, 4)), "1.png", 7], ids=repr)
+@pytest.mark.parametrize(
+    "images",
+    [noise(70, 40, 3), Image.new("RGB", (4, 4)), "1.png", 7],
+    ids=["array", "image", "text", "number"],
+)
 def test_one_image_is_not_a_list(loaded: Embedder, images: Any) -> None:
     """Its rows would be taken for grey images."""
     with pytest.raises(DataError, match=r"^embed_images takes a list of images\. For a single one: "):

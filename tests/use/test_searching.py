@@ -298,6 +298,9 @@ def test_precision_that_is_not_known_or_not_one(photos: Path, tmp_path: Path) ->
     assert open_gallery(embedder, tmp_path / "old.npz", heard).paths == ("1.png",)
     (note,) = heard.notes
     assert note.startswith(f"{tmp_path}/old.npz does not say its precision: taken as fp32; ")
+    write_features(tmp_path / "half.npz", replace(features, precision="fp16"))
+    open_gallery(embedder, tmp_path / "half.npz", heard)
+    assert heard.notes[1].startswith(f"{tmp_path}/half.npz says 'fp16' as its precision: taken as fp32; ")
     write_features(tmp_path / "a.npz", features)
     write_features(tmp_path / "b.npz", replace(features, precision="bf16"))
     with pytest.raises(DataError, match=r"a\.npz in fp32 and .*b\.npz in bf16: .*Make one of them again$"):
