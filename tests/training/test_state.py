@@ -51,7 +51,7 @@ def test_no_file_is_no_state(tmp_path: Path) -> None:
     [
         (
             {"encoder": {}, "epoch": 1},
-            r"state\.pth was written by an older version of calr.*start a new run$",
+            r"state\.pth was written by an older version.*start a new run$",
         ),
         ({"networks": {}, "images": "other"}, r"state\.pth is the state of a training on other images: "),
     ],
