@@ -126,10 +126,11 @@ def begin_run(training: Training, stage: str, output: Path | None, reporter: Rep
         CheckpointError: The folder cannot be made.
     """
     from calr_cli.runs.find import create_run
-    from calr_cli.runs.resume import begin_continuation
+    from calr_cli.runs.resume import begin_continuation, require_resumable
 
     plan = training.continuation
     if plan is not None:
+        on_main(lambda: require_resumable(plan.run, training.dataset.train))
         run = on_main(lambda: begin_continuation(plan, training.devices, reporter))
     else:
         run = on_main(lambda: create_run(training.settings, stage, training.devices, output))

@@ -12,8 +12,6 @@ from calr_cli.errors import CheckpointError
 from calr_cli.events import Reporter, SilentReporter
 
 if TYPE_CHECKING:
-    import torch
-
     from calr_cli.method.both import Pair
     from calr_cli.runs.resume import Continuation
 
@@ -79,14 +77,21 @@ def plan_pairs(folder: Path, assignments: Sequence[str]) -> list[dict[str, Conti
 
 
 def continue_pairs(
-    plans: Sequence[Mapping[str, Continuation]], devices: Sequence[torch.device], reporter: Reporter
+    plans: Sequence[Mapping[str, Continuation]], training: Training, reporter: Reporter
 ) -> list[Pair]:
-    """The pairs that go on, with that written down in each run that is not finished."""
-    from calr_cli.method.both import Pair
-    from calr_cli.runs.resume import begin_continuation
+    """The pairs that go on, with that written down in each run that is not finished.
 
-    for plan in (plan for stages in plans for plan in stages.values() if not plan.finished):
-        begin_continuation(plan, devices, reporter)
+    Raises:
+        CheckpointError: A run that cannot go on; nothing is written down then.
+    """
+    from calr_cli.method.both import Pair
+    from calr_cli.runs.resume import begin_continuation, require_resumable
+
+    unfinished = [plan for stages in plans for plan in stages.values() if not plan.finished]
+    for plan in unfinished:
+        require_resumable(plan.run, training.dataset.train)
+    for plan in unfinished:
+        begin_continuation(plan, training.devices, reporter)
         reporter = SilentReporter()  # what changed for one of them changed for all
     return [Pair(stages["inter"].run, stages["intra"].run if "intra" in stages else None) for stages in plans]
 

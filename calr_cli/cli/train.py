@@ -73,7 +73,7 @@ def train(
         on_main(partial(hold, resume, reporter))
         plans = on_main(partial(plan_pairs, resume, request.assignments))
         training = checked(plans[0]["inter"].settings, machine, devices, tensorboard, reporter)
-        pairs = on_main(partial(continue_pairs, plans, devices, reporter))
+        pairs = on_main(partial(continue_pairs, plans, training, reporter))
     elif print_config:
         show_config(request.resolve(), json)
         return

@@ -17,6 +17,10 @@ from calr_cli.events import Reporter
 from calr_cli.runs.environment import continued, differing
 from calr_cli.runs.find import open_run
 from calr_cli.runs.folder import RunFolder
+from calr_cli.runs.images import claim_images
+from calr_cli.training.checkpoint import load_state
+from calr_cli.training.state import require_current
+from calr_cli.types import ImageSet
 
 FIXED = (
     "seed",
@@ -94,6 +98,18 @@ def nothing_to_resume(plan: Continuation, stage: str) -> CheckpointError:
         f"the run in {plan.run.path} is finished: there is nothing to resume",
         "To train it for longer: --set inter.epochs=N" if stage == "inter" else "",
     )
+
+
+def require_resumable(run: RunFolder, images: ImageSet) -> None:
+    """Raise unless the run can go on with these training images; asked before anything of it is replaced.
+
+    Raises:
+        CheckpointError: The run was begun on other images, or its state is damaged or of an older calr.
+    """
+    claim_images(run, images)
+    for path in (run.state, *sorted(run.path.glob(f"cam*/{run.state.name}"))):
+        if path.exists():
+            require_current(load_state(path), path)
 
 
 def begin_continuation(plan: Continuation, devices: Sequence[torch.device], reporter: Reporter) -> RunFolder:

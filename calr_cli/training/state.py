@@ -87,11 +87,7 @@ class TrainingState:
         state = collectives.broadcast(load_state(path) if collectives.is_main() and path.exists() else None)
         if state is None:
             return False
-        if "networks" not in state:
-            raise CheckpointError(
-                f"{path} was written by an older version of calr, which kept less of a run",
-                "Resume it with that version, or start a new run",
-            )
+        require_current(state, path)
         if state["images"] != self.images:
             raise CheckpointError(
                 f"{path} is the state of a training on other images: the dataset was prepared again since, "
@@ -108,3 +104,16 @@ class TrainingState:
         """Where it stands, for people: ``after 3 epochs and 20 iterations``."""
         iterations = 0 if self.under_way is None else len(self.under_way.losses)
         return f"after {self.epoch} epochs" + (f" and {iterations} iterations" if iterations else "")
+
+
+def require_current(state: Mapping[str, Any], path: Path) -> None:
+    """Raise unless the content of the state file ``path`` is of this version.
+
+    Raises:
+        CheckpointError: An older version wrote it.
+    """
+    if "networks" not in state:
+        raise CheckpointError(
+            f"{path} was written by an older version of calr, which kept less of a run",
+            "Resume it with that version, or start a new run",
+        )

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,9 +14,16 @@ from calr_cli.config.loading import flat_settings
 from calr_cli.errors import CalrError, CheckpointError, ConfigError
 from calr_cli.runs.find import create_run
 from calr_cli.runs.folder import RunFolder
-from calr_cli.runs.resume import begin_continuation, nothing_to_resume, plan_continuation
+from calr_cli.runs.resume import (
+    begin_continuation,
+    nothing_to_resume,
+    plan_continuation,
+    require_resumable,
+)
+from calr_cli.training.checkpoint import save_state
 from tests.support.epoch_figures import inter_epoch
 from tests.support.heard import Heard
+from tests.support.image_sets import make_image_set
 from tests.support.small import small_settings
 
 CPU = torch.device("cpu")
@@ -182,3 +190,18 @@ def test_a_run_of_an_older_calr_had_fewer_settings(run: RunFolder) -> None:
 def test_a_run_of_another_stage(run: RunFolder) -> None:
     with pytest.raises(CheckpointError, match="is a run of train-inter, not of train-intra"):
         plan_continuation(run.path, "intra", [])
+
+
+def test_a_run_that_cannot_go_on_loses_nothing(run: RunFolder, tmp_path: Path) -> None:
+    """A finished run is to be trained for longer: its model is not removed before that is known to work."""
+    images = make_image_set(tmp_path / "images", 4)
+    require_resumable(run, images)
+    save_state(run.state, {"encoder": {}})
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pth was written by an older version of calr"):
+        require_resumable(run, images)
+    run.state.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pth"):
+        require_resumable(run, images)
+    run.state.unlink()
+    with pytest.raises(CheckpointError, match="was begun on other training images"):
+        require_resumable(run, images.subset(np.arange(3)))
