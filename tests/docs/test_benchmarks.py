@@ -139,6 +139,15 @@ def test_pooling(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_waiting(tmp_path: Path) -> None:
+    short = ["--busy", "0", "1", "--steps", "2", "--rounds", "1", "--limit", "5"]
+    rows = run("waiting.py", *short, folder=tmp_path)["rows"]
+    assert [(row["busy"], row["threads"]) for row in rows] == [
+        (busy, threads) for busy in (0, 1) for threads in ("spinning", "sleeping")
+    ]
+
+
+@pytest.mark.e2e
 def test_folding(tmp_path: Path) -> None:
     tiny = ["--network", "tiny", "--precision", "bf16", "--repeat", "2"]
     rows = run("folding.py", *tiny, folder=tmp_path)["rows"]

@@ -55,6 +55,7 @@ NOT_CALR = {
     "python benchmarks/folding.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/parts.py": "test_benchmarks.py checks what it shows",
     "python benchmarks/pooling.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/waiting.py": "test_benchmarks.py runs it, with few steps",
     "python benchmarks/searching.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/exporting.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/calibration.py": "test_benchmarks.py runs it, on the synthetic dataset",
