@@ -87,6 +87,14 @@ def without_flag(flag: str) -> Callable[[list[str]], list[str]]:
     return rest
 
 
+def replaced(words: list[str], flags: list[str]) -> list[str]:
+    """The command with these flags and their values, which can be given only once."""
+    for flag in flags[::2]:
+        while flag != "--set" and flag in words:
+            words = without_flag(flag)(words)
+    return [*words, *flags]
+
+
 NEEDS = (
     Need(
         "a network",
@@ -114,7 +122,7 @@ NEEDS = (
         "pretrained weights",
         r"^evaluate .*--pretrained (imagenet|\S+\.pth)",
         r"^error: no (ImageNet weights of \w+: .*\. Get them with: calr fetch-pretrained -a|weights file )",
-        lambda words: [*words, *SIZE, *NETWORK],
+        lambda words: replaced(words, [*SIZE, *NETWORK]),
     ),
 )
 
@@ -152,19 +160,16 @@ def smaller(words: list[str]) -> list[str]:
         return [re.sub(r"^inter\.epochs=\d+$", "inter.epochs=3", word) for word in words]
     if "--print-config" in words or command not in (*TRAINING, "demo"):
         return words
-    for flag in ("-a", "-b", "--epochs", "--iters", "--num-instances", "--height", "--width", "--pretrained"):
-        while flag in words:  # an option can be given only once
-            words = without_flag(flag)(words)
     both = [*assignments("intra"), *assignments("inter")]
     if command == "demo":
         return [*words, *both, "--set", "data.height=32", "--set", "data.width=32"]
     network = [*SIZE, *NETWORK, "-j", "1"]
     stage = command.partition("-")[2]
     if not stage:
-        return [*words, *both, *network]
+        return replaced(words, [*both, *network])
     own = SETTINGS[stage]
     size = ["-b", str(own["batch_size"]), "--num-instances", str(own["num_instances"])]
-    return [*words, *both, *network, *size, "--iters", str(own["iters"]), "--epochs", "1"]
+    return replaced(words, [*both, *network, *size, "--iters", str(own["iters"]), "--epochs", "1"])
 
 
 def resumes(words: list[str]) -> bool:
