@@ -63,7 +63,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             named = None if error.filename is None else Path(os.fsdecode(error.filename)).name
             if named is None or named.startswith(prefix):
                 error.filename = str(path)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in (errno.ENOSPC, errno.EDQUOT) and not through:
                 free = shutil.disk_usage(parent).free / 1e6
                 error.strerror = f"the disk or your share of it is full, {free:,.1f} MB free: make room there"
                 error.args = (error.errno, error.strerror)  # what goes to another process

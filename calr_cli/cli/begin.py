@@ -161,13 +161,18 @@ def refuse_existing(output: Path | None) -> None:
     """Keep from beginning what could not be written in the end.
 
     Raises:
-        CheckpointError: ``output`` exists.
-        OSError: It cannot be made.
+        CheckpointError: ``output`` exists, or cannot be made.
     """
-    if output is not None and not os.path.lexists(output):
-        require_writable(output)
-    elif output is not None:
+    if output is None:
+        return
+    if os.path.lexists(output):
         raise CheckpointError(
             f"{output} exists already",
             "Choose another --output, or continue an interrupted run with --resume",
         )
+    try:
+        require_writable(output)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot make the run folder {output}: {error.strerror}", "Choose a writable --output"
+        ) from None
