@@ -103,7 +103,8 @@ def test_labels_without_a_network_beside_them(calr: Calr, veri: str, folder: Pat
 def test_a_network_of_another_kind_or_stage(calr: Calr, veri: str, folder: Path, trainer: Trainer) -> None:
     assert calr("train-intra", "-d", veri, *PLUS, "--output", "first").exit_code == 0
     labels = ["--local-labels", "first/local_labels.csv", "--output", "x"]
-    answer = calr("train-inter", "-d", veri, *PLUS, *labels, "-a", "mobilenet_v2", "--pooling", "avg")
+    other = ["mobilenet_v2" if word == "resnet18" else word for word in PLUS]
+    answer = calr("train-inter", "-d", veri, *other, *labels, "--pooling", "avg")
     assert answer.errors == [
         "error: first/model.pth is a resnet18 with gem pooling, not a mobilenet_v2 with avg. "
         "Give -a resnet18 --pooling gem, or run stage 1 again"

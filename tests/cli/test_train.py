@@ -271,6 +271,7 @@ def test_labels_that_could_not_be_handed_over_are_asked_for_again(
 def test_only_the_first_process_knows_how_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     for rank, notes in (("0", ["resume with: calr train --resume x"]), ("1", [])):
         monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
         with pytest.raises(DataError) as caught, resumable(lambda: ["calr train --resume x"]):
             raise DataError("gone")
         assert getattr(caught.value, "__notes__", []) == notes

@@ -65,4 +65,4 @@ def test_types_and_defaults_are_those_of_the_setting(generate: ModuleType) -> No
     assert "| `-b`, `--batch-size` `N` | whole number | `intra.batch_size` | " in page
     assert "| `-k`, `--top` `N` | whole number | `10` | " in page
     assert "| `--resume` `FILE` | text | required | " in page
-    assert r"| `--gallery` `DIR\|FILE` | text | required | " in page
+    assert r"| `--gallery` `DIR\|FILE` | text, repeatable | required | " in page
