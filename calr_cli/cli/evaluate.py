@@ -114,6 +114,7 @@ def evaluate(
         on_main(lambda: keep_figures(file, result, reporter))
     if calibrate and file is not None:
         on_main(lambda: keep_calibration(file, result["calibration"]))
+    warn_of_unmatched(result, len(images.query), reporter)
     if json:
         print_json(result)
     else:
@@ -195,6 +196,16 @@ def with_recognised(path: Path, arch: str, pooling: str | None, request: Request
         if value is not None and resolved.origins[key].startswith(("default", "preset "))
     }
     return request.resolve(known)
+
+
+def warn_of_unmatched(result: Mapping[str, Any], queries: int, reporter: Reporter) -> None:
+    """Warn of queries that the figures leave out, because nothing in the gallery answers them."""
+    counted = result.get("queries", queries)
+    if counted < queries:
+        reporter.warning(
+            f"{queries - counted:,} of {queries:,} queries do not count: no gallery image is of their identity "
+            "and another camera"
+        )
 
 
 def show_metrics(result: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from calr_cli.cli.evaluate import warn_of_unmatched
 from calr_cli.config.schema import Settings
 from calr_cli.evaluation.calibration import Calibration
 from calr_cli.models.encoder import Encoder
@@ -20,6 +21,7 @@ from calr_cli.training.checkpoint import ModelCard, load_model, save_model
 from calr_cli.use import evaluating
 from tests.cli.conftest import Calr
 from tests.support.foreign import Network, cap, spcl
+from tests.support.heard import Heard
 from tests.support.made_up import make_layout, write_image
 
 CARD = ModelCard("veri", "inter", 1, "resnet18", "avg", 32, 32)
@@ -267,3 +269,14 @@ def test_calibration_needs_a_model_to_keep_it(calr: Calr, veri: str, theirs: Pat
         "Leave --calibrate out: search and compare give similarities"
     ]
     assert theirs.read_bytes() == content
+
+
+@pytest.mark.parametrize(("counted", "lines"), [(2, 1), (8, 0)])
+def test_queries_that_nothing_answers_are_told(counted: int, lines: int) -> None:
+    heard = Heard()
+    warn_of_unmatched({"queries": counted}, 8, heard)
+    assert len(heard.warnings) == lines
+    if lines:
+        assert heard.warnings[0].startswith(
+            "6 of 8 queries do not count: no gallery image is of their identity"
+        )
