@@ -203,8 +203,8 @@ def warn_of_unmatched(result: Mapping[str, Any], queries: int, reporter: Reporte
     counted = result.get("queries", queries)
     if counted < queries:
         reporter.warning(
-            f"{queries - counted:,} of {queries:,} queries do not count: no gallery image is of their identity "
-            "and another camera"
+            f"{queries - counted:,} of {queries:,} queries do not count: no gallery image is of their "
+            "identity and another camera"
         )
 
 
