@@ -197,7 +197,7 @@ def test_a_full_disk_stops_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patched:
         patched.setattr(np, "save", full)
         assert len(rows(open_gallery(embedder_of(), photos, heard))) == 4
-    assert [line for line in heard.warnings if "No space left on device" in line]
+    assert [line for line in heard.warnings if "the disk or your share of it is full" in line]
 
 
 def test_what_was_used_longest_ago_goes(
