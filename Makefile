@@ -2,12 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs clean
+.PHONY: demo test test-all check docs clean
 
 demo: .venv/ready
 	$(BIN)/calr demo
 
+# Without whole commands (e2e) and several processes (distributed), which take most of the time.
 test: .venv/ready
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --maxschedchunk 1 -m "not e2e and not distributed"
+
+test-all: .venv/ready
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --maxschedchunk 1
 
 check: .venv/ready
