@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -53,12 +54,14 @@ class ImageSet:
     def fingerprint(self) -> str:
         """Of the images and cameras in their order, hexadecimal: what labels by position belong to.
 
-        Paths and identities do not count: training does not look at them.
+        Paths and identities do not count, because training does not look at them.
         """
-        lines = "\n".join(
-            f"{digest} {camid}" for digest, camid in zip(self.digests, self.camids, strict=True)
-        )
-        return sha256(lines.encode()).hexdigest()[:32]
+        return _digest_of(zip(self.digests, self.camids, strict=True))
+
+    @property
+    def listing(self) -> str:
+        """Of the paths, images and cameras, hexadecimal: what labels by path belong to."""
+        return _digest_of(sorted(zip(self.paths, self.digests, self.camids, strict=True)))
 
     def subset(self, indices: IntArray) -> ImageSet:
         """The images at ``indices``, in that order."""
@@ -69,6 +72,11 @@ class ImageSet:
             self.camids[indices],
             tuple(self.digests[i] for i in indices),
         )
+
+
+def _digest_of(rows: Iterable[tuple[object, ...]]) -> str:
+    lines = "\n".join(" ".join(map(str, row)) for row in rows)
+    return sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

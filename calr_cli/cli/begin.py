@@ -72,10 +72,14 @@ def resumed_training(
     Raises:
         CalrError: A setting, device, dataset, weights file or run folder that cannot be used.
     """
+    from calr_cli.runs.resume import require_resumable
+
     devices = machine.devices(reporter)
     on_main(lambda: hold(folder, reporter))
     plan = on_main(lambda: plan_unfinished(folder, stage, assignments))
-    return replace(checked(plan.settings, machine, devices, tensorboard, reporter), continuation=plan)
+    training = checked(plan.settings, machine, devices, tensorboard, reporter)
+    on_main(lambda: require_resumable(plan.run, training.dataset.train))
+    return replace(training, continuation=plan)
 
 
 def plan_unfinished(folder: Path, stage: str, assignments: Sequence[str]) -> Continuation:
@@ -126,11 +130,10 @@ def begin_run(training: Training, stage: str, output: Path | None, reporter: Rep
         CheckpointError: The folder cannot be made.
     """
     from calr_cli.runs.find import create_run
-    from calr_cli.runs.resume import begin_continuation, require_resumable
+    from calr_cli.runs.resume import begin_continuation
 
     plan = training.continuation
     if plan is not None:
-        on_main(lambda: require_resumable(plan.run, training.dataset.train))
         run = on_main(lambda: begin_continuation(plan, training.devices, reporter))
     else:
         run = on_main(lambda: create_run(training.settings, stage, training.devices, output))

@@ -34,13 +34,15 @@ def runs(
     """
     from calr_cli.runs.find import RUNS
     from calr_cli.runs.listing import find_runs, summarise
+    from calr_cli.runs.places import remembered_runs
 
     reporter = reporter_for(False)
     for folder in folders or ():
         if not folder.is_dir():
             raise CheckpointError(f"no folder {folder}", "Give a folder with runs in it")
     summaries = []
-    for path in find_runs(folders or [RUNS]):
+    elsewhere = [run for stage in ("intra", "inter") for run in remembered_runs(None, stage)]
+    for path in find_runs(folders or [RUNS, *elsewhere]):
         try:
             summaries.append(summarise(path))
         except CalrError as error:

@@ -24,7 +24,7 @@ from calr_cli.errors import CheckpointError, ConfigError
 from calr_cli.events import Reporter
 from calr_cli.extraction import extract_features
 from calr_cli.method.estimates import block_bytes, memory_limit, tell_estimate
-from calr_cli.method.plugin import load_plugin
+from calr_cli.method.plugin import OwnLoss, load_plugin
 from calr_cli.models.batch_norm import synchronise_batch_norms
 from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.encoder import Encoder
@@ -157,8 +157,8 @@ def build_losses(settings: Settings, stage: Intra | Inter) -> dict[str, Loss]:
             losses["proxies"] = CameraProxies(
                 proxies.weight, memory.momentum, proxies.temperature, proxies.num_negatives
             )
-        if own is not None:
-            losses["plugin"] = own
+        if own is not None and settings.plugin is not None:
+            losses["plugin"] = OwnLoss(own, settings.plugin)
     return losses
 
 

@@ -16,7 +16,7 @@ from calr_cli.config.schema import Settings
 from calr_cli.distances.jaccard import jaccard_similarity
 from calr_cli.events import Reporter
 from calr_cli.method.estimates import memory_limit
-from calr_cli.method.plugin import checked_labels, load_plugin
+from calr_cli.method.plugin import called, checked_labels, load_plugin
 from calr_cli.types import FloatArray, IntArray, Neighbours
 
 Cluster = Callable[[FloatArray, IntArray, Neighbours], IntArray]
@@ -108,9 +108,16 @@ def _dbscan(settings: Settings, reporter: Reporter) -> GlobalClustering:
 
 def _own(cluster: Callable[[FloatArray, IntArray], IntArray], settings: Settings) -> GlobalClustering:
     """One of the user's own, from features and camids."""
-    options, where = settings.inter.clustering, f"change the clustering in {settings.plugin}"
+    options, path = settings.inter.clustering, str(settings.plugin)
+    where = f"change the clustering in {path}"
+
+    def checked(features: FloatArray, camids: IntArray, near: Neighbours) -> IntArray:
+        with called("cluster", path):
+            labels = cluster(features, camids)
+        return checked_labels(labels, len(features), where)
+
     return GlobalClustering(
-        lambda features, camids, near: checked_labels(cluster(features, camids), len(features), where),
+        checked,
         num_neighbours=options.k,
         min_similarity=options.min_similarity,
         more_links=where,

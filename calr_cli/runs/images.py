@@ -10,7 +10,7 @@ from calr_cli.runs.folder import RunFolder
 from calr_cli.types import ImageSet
 
 _KEY = "images"
-"""Of `ImageSet.fingerprint` in ``environment.json``."""
+"""Of `ImageSet.listing` in ``environment.json``: a run keeps labels by path, too."""
 
 
 def claim_images(run: RunFolder, images: ImageSet) -> None:
@@ -20,7 +20,7 @@ def claim_images(run: RunFolder, images: ImageSet) -> None:
         CheckpointError: The run was begun on other images.
     """
     record = run.read_environment()
-    if record.setdefault(_KEY, images.fingerprint) != images.fingerprint:
+    if record.setdefault(_KEY, images.listing) != images.listing:
         raise CheckpointError(
             f"{run.path} was begun on other training images: the dataset was prepared again since, and what "
             "the run has learnt of its images would go to the wrong ones",
@@ -36,7 +36,7 @@ def warn_of_other_images(labels: Path, images: ImageSet, reporter: Reporter) -> 
         begun_on = run.read_environment().get(_KEY)
     except CheckpointError:
         return  # labels that no run made, or an old one
-    if begun_on not in (None, images.fingerprint):
+    if begun_on not in (None, images.listing):
         reporter.warning(
             f"{labels} was made for other training images: the dataset was prepared again since. Labels go "
             "to the files of the same name; run train-intra again if these show something else now"

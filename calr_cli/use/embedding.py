@@ -236,6 +236,12 @@ def load_embedder(
         CheckpointError: No such file, no network that calr recognises, or settings that contradict it.
         ConfigError: A wrong setting, or a device that is not there.
     """
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise CheckpointError(
+            f"{path!r} is not the path of a model file", "Give the model.pth of a finished run"
+        )
+    if not isinstance(settings, Mapping | None):
+        raise ConfigError("settings have to be a mapping", 'Write {"evaluation.batch_size": 64}')
     reporter, problems = SilentReporter(), list[str]()
     given = flattened(settings or {}, "", "settings", problems)
     if problems:

@@ -23,3 +23,8 @@ def require_finite(encoder: Encoder, path: Path) -> None:
                 f"{path}: {bad:,} of the {tensor.numel():,} numbers of {name} are not finite",
                 "Its training went wrong, or the file is damaged: take another model, or train again",
             )
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise CheckpointError(
+                f"{path}: {name} has negative numbers, and a variance has none",
+                "The file is damaged: take another model, or train again",
+            )

@@ -72,6 +72,8 @@ class ReadableImages(ImageFiles):
         try:
             if isinstance(given, np.ndarray):
                 given = image_of_array(given, self.channels)
+            if isinstance(given, Image.Image) and not all(given.size):
+                raise DataError(f"it has no pixels: its size is {given.size[0]} x {given.size[1]}")
             if isinstance(given, Image.Image):
                 return upright_rgb(given)
             raise DataError(f"{type(given).__name__} is neither a path nor an array nor an image of Pillow")
@@ -80,6 +82,8 @@ class ReadableImages(ImageFiles):
             raise DataError(f"image {position}: {reason}") from None
 
     def _file(self, path: Path, position: int) -> Image.Image:
+        if not path.name:
+            raise DataError(f"image {position}: its path is empty")
         if not os.path.lexists(path):
             raise DataError(f"{path}: no such file")
         if not self.digests:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from calr_cli.config.schema import Settings
 from calr_cli.errors import ConfigError
 from calr_cli.events import SilentReporter
 from calr_cli.method.inter import label_epoch, train_inter
-from calr_cli.method.plugin import checked_labels, load_plugin
+from calr_cli.method.plugin import OwnLoss, checked_labels, load_plugin
 from calr_cli.runs.find import create_run
 from calr_cli.training import epoch
 from calr_cli.training.checkpoint import load_state
@@ -123,3 +124,68 @@ def test_an_own_loss_changes_the_model_and_resumes_to_the_bit(
     train_inter(own, dataset, None, cut, CPU, SilentReporter())
     assert_same_model(whole.model, cut.model)
     assert figures(whole) == figures(cut)
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ("return features.sum()", r"losses in .*own\.py gave a tensor \(\), expected a tensor \(2,\) that"),
+        (
+            "return torch.ones(2)",
+            r"losses in .*own\.py gave a tensor \(2,\), expected a tensor \(2,\) that depends",
+        ),
+        ("return features", r"losses in .*own\.py gave a tensor \(2, 4\), expected"),
+        ("return 3", r"losses in .*own\.py gave int, expected"),
+        ("return features[9]", r"losses in .*own\.py, line 12: IndexError: "),
+        ("exit(0)", r"losses in .*own\.py, line 12: SystemExit: 0\. Mend the file"),
+    ],
+)
+def test_losses_that_are_none_are_told(tmp_path: Path, losses: str, message: str) -> None:
+    path = written(tmp_path, LOSS.replace("return 1 - features @ self.rows[0]", losses))
+    own = load_plugin(path).loss
+    assert own is not None
+    term = OwnLoss(own, path)(torch.eye(4)[:2], np.zeros(3, np.int64), np.zeros(3, np.int64))
+    with pytest.raises(ConfigError, match=f"^plugin: {message}") as caught:
+        term.losses(torch.ones(2, 4, requires_grad=True), np.array([0, 1]))
+    assert len(caught.value.lines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("features[:2]", "features[0]", r"start in .*own\.py gave shape \(4,\), expected \(R, D\)"),
+        ("features[:2]", "features / 0", r"start in .*own\.py gave shape \(3, 4\), expected"),
+        ("features[:2]", "torch.eye(4)", None),
+        ("weight = 2.0", "weight = 'much'", r"weight in .*own\.py: ValueError"),
+        ("def update", "def renew", r"what loss gives in .*own\.py has no update"),
+        ("rows, labels, camids):", "rows):", r"loss in .*own\.py: TypeError"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value|divide by zero")
+def test_a_loss_that_lacks_something_is_told(
+    tmp_path: Path, before: str, after: str, message: str | None
+) -> None:
+    path = written(tmp_path, LOSS.replace(before, after))
+    own = load_plugin(path).loss
+    assert own is not None
+    loss, labels = OwnLoss(own, path), np.zeros(3, np.int64)
+
+    def use() -> None:
+        rows = loss.start(np.zeros((3, 4), np.float32), labels, labels)
+        loss(torch.from_numpy(rows), labels, labels)
+
+    if message is None:
+        use()
+    else:
+        with pytest.raises(ConfigError, match=f"^plugin: {message}"):
+            use()
+
+
+def test_a_clustering_that_fails_names_its_line(tmp_path: Path) -> None:
+    settings = Settings(
+        plugin=written(tmp_path, "def cluster(features, camids):\n    return features[1000]\n")
+    )
+    with pytest.raises(ConfigError, match=r"^plugin: cluster in .*own\.py, line 2: IndexError"):
+        label_epoch(
+            settings, unit_features(0, 9), np.zeros(9, int), np.zeros(9, int), 0, CPU, SilentReporter()
+        )

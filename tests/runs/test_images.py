@@ -19,6 +19,7 @@ from calr_cli.method.intra import train_intra
 from calr_cli.prepare.prepared import load_dataset
 from calr_cli.prepare.published import prepare_dataset
 from calr_cli.runs.find import create_run
+from calr_cli.runs.images import claim_images, warn_of_other_images
 from calr_cli.training.checkpoint import load_model
 from calr_cli.types import Dataset
 from tests.method.test_recipe_plus import Killed
@@ -109,3 +110,24 @@ def test_local_labels_and_models_of_other_images_are_told(dataset: Dataset, tmp_
     assert not any(is_of_these_images(card, other) for card in cards)
     assert is_of_these_images(replace(cards[0], dataset="elsewhere"), other)
     assert is_of_these_images(replace(cards[0], images=None), other)
+
+
+def test_labels_by_path_do_not_go_to_images_that_changed_their_names(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    """Two files of one camera swap their contents: position by digest stays, and so does the state."""
+    train = dataset.train
+    first, second = np.flatnonzero(train.camids == 0)[:2]
+    paths = list(train.paths)
+    paths[first], paths[second] = paths[second], paths[first]
+    swapped = replace(train, paths=tuple(paths))
+    assert swapped.fingerprint == train.fingerprint
+    assert swapped.listing != train.listing
+    run, heard = create_run(PLAIN, "intra", [CPU], tmp_path / "run"), Heard()
+    claim_images(run, train)
+    warn_of_other_images(run.local_labels, train, heard)
+    assert heard.warnings == []
+    warn_of_other_images(run.local_labels, swapped, heard)
+    assert len(heard.warnings) == 1
+    with pytest.raises(CheckpointError, match="was begun on other training images"):
+        claim_images(run, swapped)

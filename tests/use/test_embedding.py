@@ -251,3 +251,14 @@ def test_a_large_photograph_is_read_without_a_word(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path / "1.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("(4, 4, 3)\n", "")
+
+
+def test_what_is_no_image_and_no_model_is_told(loaded: Embedder) -> None:
+    rows, reasons = loaded.embed_images([Image.new("RGB", (0, 4)), "", Image.new("L", (9, 9))])
+    assert [row is None for row in rows] == [True, True, False]
+    assert reasons == ["image 0: it has no pixels: its size is 0 x 4", "image 1: its path is empty"]
+    for path in (None, "", 3):
+        with pytest.raises(CheckpointError, match="is not the path of a model"):
+            load_embedder(path)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="settings have to be a mapping"):
+        load_embedder("model.pth", settings=["evaluation.batch_size=4"])  # type: ignore[arg-type]
