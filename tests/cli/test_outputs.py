@@ -199,10 +199,20 @@ def test_a_model_that_cannot_keep_its_calibration(calr: Calr, monkeypatch: pytes
 
 def test_weights_that_are_finite_and_features_that_are_not(calr: Calr) -> None:
     encoder = Encoder("resnet18", "avg")
-    encoder.neck.running_var.fill_(-1)
+    with torch.no_grad():
+        encoder.neck.weight.fill_(3e38)  # overflows in the product
     save_model(Path("m.pth"), encoder, CARD)
     (line,) = calr(*EMBED, "photos", "--output", "f.npz").errors
     assert line.startswith("error: the model gives no feature of unit length for photos/0.png and 2 more")
+
+
+def test_a_variance_that_is_negative(calr: Calr) -> None:
+    encoder = Encoder("resnet18", "avg")
+    encoder.neck.running_var[3] = -1
+    save_model(Path("m.pth"), encoder, CARD)
+    for words in ([*EMBED, "photos", "--output", "f.npz"], [*SEARCH, "photos/0.png"]):
+        (line,) = calr(*words).errors
+        assert line.startswith("error: m.pth: neck.running_var has negative numbers, and a variance has none")
 
 
 def test_a_calibration_that_is_none(calr: Calr) -> None:
