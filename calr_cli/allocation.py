@@ -48,13 +48,14 @@ def require_memory(needed: int, limit: int | None, what: str, remedy: str) -> No
         )
 
 
-def wait_without_spinning() -> None:
-    """Have the threads of OpenMP sleep while they wait for each other; to be called before torch is loaded.
+def spin_briefly() -> None:
+    """Have the threads of OpenMP sleep soon while they wait for each other; call it before torch is loaded.
 
-    By default they spin. On a machine with other load a thread that spins takes the core from the thread
-    that it waits for, and small batches become many times slower (docs/performance.md).
+    By default GNU's spin for milliseconds. On a machine with other load a thread that spins takes the core
+    from the thread that it waits for, and small batches become several times slower (docs/performance.md).
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def keep_freed_memory() -> None:

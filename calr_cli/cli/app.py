@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 
 from calr_cli import __version__
-from calr_cli.allocation import keep_freed_memory, wait_without_spinning
+from calr_cli.allocation import keep_freed_memory, spin_briefly
 from calr_cli.cli.arguments import Command
 from calr_cli.cli.compare import compare
 from calr_cli.cli.demo import demo
@@ -169,7 +169,7 @@ def main() -> None:
     """Run the command line."""
     open_closed_streams()
     keep_freed_memory()
-    wait_without_spinning()
+    spin_briefly()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a cluster says that time is up
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text

@@ -143,7 +143,9 @@ def test_waiting(tmp_path: Path) -> None:
     short = ["--busy", "0", "1", "--steps", "2", "--rounds", "1", "--limit", "5"]
     rows = run("waiting.py", *short, folder=tmp_path)["rows"]
     assert [(row["busy"], row["threads"]) for row in rows] == [
-        (busy, threads) for busy in (0, 1) for threads in ("spinning", "sleeping")
+        (busy, threads)
+        for busy in (0, 1)
+        for threads in ("spin as by default", "spin briefly, as calr", "sleep at once")
     ]
 
 
