@@ -20,7 +20,7 @@ from calr_cli.events import Reporter
 if TYPE_CHECKING:
     from calr_cli.config.loading import ResolvedSettings
     from calr_cli.models.foreign import ForeignWeights
-    from calr_cli.types import Dataset
+    from calr_cli.training.checkpoint import ModelCard
 
 MEASURES = ("mAP", "Rank-1", "Rank-5", "Rank-10")
 
@@ -86,14 +86,15 @@ def evaluate(
     if calibrate and resume is None:
         raise ConfigError("--calibrate is for a trained model, which keeps the result", "Give --resume FILE")
     if resume is not None:
-        file, resolved = find_trained(resume, request, reporter)
+        file, card, resolved = find_trained(resume, request, reporter)
     else:
-        file, resolved = None, settings_of_pretrained(str(pretrained), request)
+        file, card, resolved = None, None, settings_of_pretrained(str(pretrained), request)
     if print_config:
         show_config(resolved, json)
         return
     from calr_cli.files import calr_home
     from calr_cli.method.build import check_start
+    from calr_cli.method.evaluate import warn_if_trained_on_others
     from calr_cli.prepare.prepared import load_dataset
     from calr_cli.use.evaluating import run_evaluation
 
@@ -104,7 +105,9 @@ def evaluate(
     images = load_dataset(settings.data.dataset, root, reporter)
     model = check_start(settings) if file is None else str(file)
     reporter.note(f"model: {model}")
-    others = file is not None and on_main(lambda: is_of_other_images(file, images, reporter))
+    others = False
+    if file is not None and card is not None:
+        others = on_main(lambda: warn_if_trained_on_others(file, card, images, reporter))
     logs = calr_home() / "logs" / "evaluate"
     result = {
         "model": model,
@@ -127,8 +130,10 @@ def evaluate(
         print_next(quiet, *after_evaluation(file, images, request, machine))
 
 
-def find_trained(name: str, request: Request, reporter: Reporter) -> tuple[Path, ResolvedSettings]:
-    """A model file, and settings that agree with both the file and the flags.
+def find_trained(
+    name: str, request: Request, reporter: Reporter
+) -> tuple[Path, ModelCard | None, ResolvedSettings]:
+    """A model file, its card (None: of another program), and settings that agree with file and flags.
 
     Raises:
         CheckpointError: No such file, no network that calr recognises, or a flag that contradicts it.
@@ -146,12 +151,12 @@ def find_trained(name: str, request: Request, reporter: Reporter) -> tuple[Path,
         reporter.note(f"{name} is not here: taking {path}")
     opened = open_model(path)
     if isinstance(opened, ForeignWeights):
-        return path, settings_of_foreign(opened, request, reporter)
+        return path, None, settings_of_foreign(opened, request, reporter)
     card = opened[1]
     asked = {name: request.flags[key][1] for name, key in FROM_MODEL.items() if key in request.flags}
     refuse_other_network(path, card, asked)
     known = {key: (str(path), getattr(card, name)) for name, key in FROM_MODEL.items()}
-    return path, replace(request, dataset=dataset or card.dataset).resolve(known)
+    return path, card, replace(request, dataset=dataset or card.dataset).resolve(known)
 
 
 def settings_of_foreign(weights: ForeignWeights, request: Request, reporter: Reporter) -> ResolvedSettings:
@@ -247,16 +252,6 @@ def keep_calibration(file: Path, calibration: Mapping[str, Any]) -> None:
 
     encoder, card = load_model(file)
     save_model(file, encoder, replace(card, calibration=calibration))
-
-
-def is_of_other_images(file: Path, dataset: Dataset, reporter: Reporter) -> bool:
-    """Whether the model is of calr and was trained on other images than the dataset has now; warns then."""
-    from calr_cli.method.evaluate import warn_of_other_images
-    from calr_cli.models.foreign import ForeignWeights
-    from calr_cli.training.checkpoint import open_model
-
-    opened = open_model(file)
-    return not isinstance(opened, ForeignWeights) and warn_of_other_images(file, opened[1], dataset, reporter)
 
 
 def keep_figures(file: Path, result: Mapping[str, Any], reporter: Reporter) -> None:

@@ -80,7 +80,7 @@ def named_device(name: str | torch.device) -> torch.device:
         if device.type == "meta":
             raise RuntimeError
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError):
+    except (RuntimeError, AssertionError, TypeError):
         raise ConfigError(f"device {str(name)!r} is not known here", "Choose cpu, cuda or cuda:1") from None
     return device
 

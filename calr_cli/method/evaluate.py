@@ -54,7 +54,7 @@ def is_of_these_images(card: ModelCard, dataset: Dataset) -> bool:
     return any(train.subset(members).fingerprint == card.images for members in cameras)  # stage 1's models
 
 
-def warn_of_other_images(path: Path, card: ModelCard, dataset: Dataset, reporter: Reporter) -> bool:
+def warn_if_trained_on_others(path: Path, card: ModelCard, dataset: Dataset, reporter: Reporter) -> bool:
     """Warn if the model in ``path`` was trained on other images than ``dataset`` has now; whether it was."""
     others = not is_of_these_images(card, dataset)
     if others:

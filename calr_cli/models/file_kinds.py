@@ -78,7 +78,7 @@ def _kind_of_zip(path: Path) -> Kind | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/")]
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):  # the last: of an unknown version
         return None
     within = {name.partition("/")[2] for name in names}
     if "constants.pkl" in within:

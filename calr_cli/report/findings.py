@@ -14,7 +14,7 @@ from calr_cli.evaluation.calibration import Calibration
 from calr_cli.events import Reporter
 from calr_cli.figures import RefinementQuality
 from calr_cli.method.build import build_extractor, build_pixels, ready
-from calr_cli.method.evaluate import require_test_set, warn_of_other_images
+from calr_cli.method.evaluate import require_test_set, warn_if_trained_on_others
 from calr_cli.method.inter import label_epoch
 from calr_cli.method.labels import EpochLabels, label_counts, refinement_quality
 from calr_cli.models.encoder import Encoder
@@ -99,7 +99,7 @@ def examine(
     if isinstance(loaded, Missing):
         return Findings(dataset, loaded, loaded, loaded, loaded)
     encoder, card = loaded
-    warn_of_other_images(path, card, images, reporter)
+    warn_if_trained_on_others(path, card, images, reporter)
     model = f"{path.name}, after {card.epoch} epochs"
     retrieval = or_missing(lambda: _retrieval(run, encoder, images, device, reporter))
     features = or_missing(lambda: _extract(run, encoder, images.train, "training images", reporter), reporter)
