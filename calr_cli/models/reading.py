@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from torch import Tensor
 from calr_cli.errors import CalrError
 from calr_cli.models.file_kinds import UNPACKED, kind_of
 
-CONTAINERS = ("state_dict", "model")
-"""Keys under which programs store the state dict, beside the epoch, figures and optimiser."""
+CONTAINERS = ("state_dict", "model", "teacher", "student")
+"""Keys under which programs store the state dict, beside the epoch, figures and optimiser.
+
+Of a teacher and a student, the teacher is the average that the publishers take.
+"""
 
 SAVE_HINT = "Write one with torch.save(model.state_dict(), FILE)"
 
@@ -25,7 +29,8 @@ def safe_load(path: Path, error_class: type[CalrError]) -> Any:
     """Read a file of `torch.save` that has tensors and plain values; nothing in the file is executed.
 
     Besides the types that torch allows, the function reads numpy numbers and returns them as Python numbers,
-    because many programs store their best mAP as a numpy number.
+    because many programs store their best mAP as a numpy number. Options of programs (``argparse.Namespace``
+    and the like) are read as mappings.
 
     Raises:
         CalrError: As ``error_class``: the file is missing, of another kind, damaged or cut short, or has
@@ -101,6 +106,28 @@ def _number_of_numpy_1(kind: _NumberType, data: bytes) -> Any:
     return _number(kind, data)
 
 
+class _Options:
+    """Replaces a class of options: makes a mapping, the one type that torch fills without calling anything."""
+
+    def __new__(cls, *_: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        return OrderedDict()
+
+
+OPTIONS = (
+    ("argparse", "Namespace"),
+    ("types", "SimpleNamespace"),
+    ("easydict", "EasyDict"),
+    ("yacs.config", "CfgNode"),
+    ("pathlib", "Path"),
+    ("pathlib", "PosixPath"),
+    ("pathlib", "PurePosixPath"),
+    ("pathlib", "WindowsPath"),
+    ("pathlib._local", "PosixPath"),
+    ("pathlib._local", "WindowsPath"),
+)
+"""Classes, by module and name, in which programs keep their options beside the weights."""
+
+
 def _stand_in(made: Any, module: str, name: str) -> Any:
     """``made``, under the name ``module.name`` for torch to find when a file asks for it."""
     made.__module__, made.__name__, made.__qualname__ = module, name, name
@@ -111,5 +138,6 @@ ALLOWED = [
     _stand_in(_NumberType, "numpy", "dtype"),
     _stand_in(_number, "numpy._core.multiarray", "scalar"),
     _stand_in(_number_of_numpy_1, "numpy.core.multiarray", "scalar"),
+    *(_stand_in(type(name, (_Options,), {}), module, name) for module, name in OPTIONS),
 ]
 """Everything that a file may name beyond torch's own list of tensors and containers."""
