@@ -53,7 +53,9 @@ def extract_features(
     done = 0
     with reporter.progress(title, len(mine), "images") as progress, torch.inference_mode():
         for block in blocks:
-            features[done : done + len(block)] = network(normalise(to_device(block, device)))
+            features[done : done + len(block)] = network(
+                normalise(to_device(block, device), encoder.statistics)
+            )
             done += len(block)
             progress.advance(len(block))
     return collectives.collect_rows(features.cpu().numpy(), np.diff(cuts).tolist())

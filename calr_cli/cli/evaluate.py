@@ -79,7 +79,7 @@ def evaluate(
     if resume is None and pretrained is None:
         raise ConfigError(
             "which model? Neither --resume nor --pretrained was given",
-            "Give --resume FILE, or -a ARCH and --pretrained imagenet, none or a file",
+            "Give --resume FILE, or -a ARCH and --pretrained imagenet, person, none or a file",
         )
     if resume is not None and pretrained is not None:
         raise ConfigError("--resume and --pretrained contradict each other", "Give one of them")
@@ -165,13 +165,14 @@ def settings_of_foreign(weights: ForeignWeights, request: Request, reporter: Rep
     Raises:
         ConfigError: A wrong setting, or no dataset: the file does not know it.
     """
-    from calr_cli.models.foreign import describe
+    from calr_cli.models.foreign import describe, describe_input
+    from calr_cli.use.embedding import recognised
 
-    resolved = with_recognised(weights.path, weights.arch, weights.pooling or "avg", request)
+    resolved = with_recognised(weights.path, recognised(weights), request)
     settings = resolved.settings
+    data = settings.data
     described = describe(weights, settings.model.arch, settings.model.pooling)
-    size = f"{settings.data.height} x {settings.data.width}"
-    reporter.note(f"{described}; input {size} (--height, --width), which the file does not say")
+    reporter.note(f"{described}; {describe_input(weights, data.height, data.width)}")
     return resolved
 
 
@@ -183,22 +184,24 @@ def settings_of_pretrained(source: str, request: Request) -> ResolvedSettings:
         WeightsError: A file without a network that calr recognises.
     """
     path = Path(source).expanduser()
-    if source in ("imagenet", "none") or not path.exists():  # a missing file is reported with wrong settings
+    if (
+        source in ("imagenet", "person", "none") or not path.exists()
+    ):  # a missing file is reported with wrong settings
         return request.resolve()
     from calr_cli.models.pretrained import read_weights
 
     weights = read_weights(path)
-    return with_recognised(path, weights.arch, weights.pooling, request)
+    network = {"model.arch": weights.arch, "model.pooling": weights.pooling}
+    return with_recognised(path, {key: value for key, value in network.items() if value is not None}, request)
 
 
-def with_recognised(path: Path, arch: str, pooling: str | None, request: Request) -> ResolvedSettings:
-    """Settings with what was recognised in a file, where it was and the user decided nothing else."""
+def with_recognised(path: Path, recognised: Mapping[str, Any], request: Request) -> ResolvedSettings:
+    """Settings with what was recognised in a file, where the user decided nothing else."""
     resolved = request.resolve()
-    recognised = {"model.arch": arch, "model.pooling": pooling}
     known = {
         key: (str(path), value)
         for key, value in recognised.items()
-        if value is not None and resolved.origins[key].startswith(("default", "preset "))
+        if resolved.origins[key].startswith(("default", "family ", "preset "))
     }
     return request.resolve(known)
 

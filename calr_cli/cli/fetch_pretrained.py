@@ -1,4 +1,4 @@
-"""``calr fetch-pretrained``: get the ImageNet weights of an architecture, or list them all."""
+"""``calr fetch-pretrained``: get the published weights of an architecture, or list them all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ import typer
 from calr_cli.cli import completion, options
 from calr_cli.cli.console import RichReporter, print_json, print_table, print_text
 from calr_cli.errors import ConfigError, WeightsError
-
-LICENCE = "see source"
-"""No publisher states a licence of the weights themselves; docs/weights.md says what they do state."""
 
 
 def fetch_pretrained(
@@ -45,11 +42,14 @@ def fetch_pretrained(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Download the ImageNet weights of an architecture into calr's cache, unless they are there.
+    """Download the published weights of an architecture into calr's cache, unless they are there.
+
+    They are weights of ImageNet; of vision transformers, weights that were pretrained on images of persons.
 
     Examples:
         calr fetch-pretrained -a resnet50
         calr fetch-pretrained -a resnet50 --file resnet50.pth
+        calr fetch-pretrained -a vit_small
     """
     if listing:
         if arch or file or mirror:
@@ -81,20 +81,19 @@ def list_weights(json: bool) -> None:
             cached: str | None = str(cached_weights(arch))
         except WeightsError:
             cached = None
-        sources = [release.url, *([str(release.older)] if release.older else [])]
         weights.append(
             {
                 "arch": arch,
-                "sources": sources,
+                "sources": release.sources,
                 "sha256": release.sha256,
                 "mebibytes": release.mebibytes,
-                "licence": LICENCE,
+                "licence": release.licence,
                 "cached": cached,
             }
         )
         size = "unknown" if release.mebibytes is None else f"{release.mebibytes:.1f} MiB"
-        hosts = ", ".join(urlsplit(source).netloc for source in sources)
-        rows.append([arch, hosts, LICENCE, "yes" if cached else "no", size])
+        hosts = ", ".join(urlsplit(source).netloc for source in release.sources)
+        rows.append([arch, hosts, release.licence, "yes" if cached else "no", size])
     if json:
         print_json({"weights": weights})
     else:

@@ -21,6 +21,8 @@ from calr_cli.errors import ConfigError
 
 PRESETS = files("calr_cli.config") / "presets"
 RECIPES = files("calr_cli.config") / "recipes"
+FAMILIES = files("calr_cli.config") / "families"
+"""Settings that go with a family of architectures, below presets and files."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class ResolvedSettings:
 
     Attributes:
         settings: Settings that the run uses.
-        origins: Dotted key -> ``default``, ``preset veri``, ``--config FILE``, ``--set`` or a flag's text,
-            one entry for every setting.
+        origins: Dotted key -> ``default``, ``family vit``, ``preset veri``, ``--config FILE``, ``--set`` or a
+            flag's text, one entry for every setting.
     """
 
     settings: Settings
@@ -65,6 +67,20 @@ def read_recipe(name: str) -> str:
     return _read(RECIPES, "recipe", name)
 
 
+def family_names() -> list[str]:
+    """The names of the families of architectures that have settings of their own, sorted."""
+    return _names(FAMILIES)
+
+
+def read_family(name: str) -> str:
+    """The YAML text of the settings of a family of architectures.
+
+    Raises:
+        ConfigError: There is no such family.
+    """
+    return _read(FAMILIES, "family", name)
+
+
 def _names(folder: Traversable) -> list[str]:
     return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
@@ -84,7 +100,9 @@ def resolve_settings(
     flags: Mapping[str, tuple[str, Any]] | None = None,
     recipe: str | None = None,
 ) -> ResolvedSettings:
-    """Settings by precedence: default < preset or file < ``recipe`` < ``assignments`` < ``flags``.
+    """Settings by precedence: default < family < preset or file < ``recipe`` < ``assignments`` < ``flags``.
+
+    A family is what the name of an architecture begins with, as ``vit`` of ``vit_small``.
 
     Args:
         dataset: Value of ``-d/--dataset``; its preset applies if there is one. Without ``-d``, the dataset is
@@ -111,7 +129,12 @@ def resolve_settings(
             base = read_layer(read_preset(chosen), f"preset {chosen}", problems)
     if recipe is not None:
         base |= read_layer(read_recipe(recipe), f"recipe {recipe}", problems)
-    return validated(base | over, problems)
+    given = base | over
+    arch = given["model.arch"].value if "model.arch" in given else ""
+    family = str(arch).partition("_")[0]
+    if family in family_names():
+        given = read_layer(read_family(family), f"family {family}", problems) | given
+    return validated(given, problems)
 
 
 def load_settings_file(path: Path) -> Settings:
@@ -187,6 +210,8 @@ def in_plain_words(detail: Mapping[str, Any], given: Layer) -> str:
         return (
             f"{quoted(key)} {detail['msg']} {quoted(key.rpartition('.')[0] + '.' + detail['ctx']['other'])}"
         )
+    if detail["type"] == "numbers":
+        return f"{quoted(key)} {detail['msg']}"
     options = choices(LEAVES[key])
     guess = did_you_mean(difflib.get_close_matches(str(given[key].value), options, n=1)) if options else ""
     return f"{quoted(key)} must be {expected(LEAVES[key])}{guess}"

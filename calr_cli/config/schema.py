@@ -7,10 +7,11 @@ docs/method.md says why).
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 
@@ -49,6 +50,27 @@ def _not_one(value: int) -> int:
     return value
 
 
+def _three_numbers(value: Any) -> Any:
+    """Three numbers from a list, from text (``0.5, 0.5, 0.5``), or from one number for all three."""
+    parts = value.strip("[]() ").split(",") if isinstance(value, str) else value
+    parts = [parts] if isinstance(parts, int | float) else parts
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) not in (1, 3) or not all(isfinite(number) for number in numbers):
+        raise PydanticCustomError("numbers", "must be three numbers, or one for all three channels, or null")
+    return numbers if len(numbers) == 3 else 3 * numbers
+
+
+def _above_zero(values: tuple[float, ...]) -> tuple[float, ...]:
+    if min(values) <= 0:
+        raise PydanticCustomError("numbers", "must be numbers above 0: pixels are divided by them")
+    return values
+
+
+Channels = Annotated[tuple[float, float, float], BeforeValidator(_three_numbers)]
+Divisors = Annotated[Channels, AfterValidator(_above_zero)]
 NumInstances = Annotated[int, bounded_by("batch_size")]
 K2 = Annotated[int, bounded_by("k1")]
 
@@ -65,6 +87,12 @@ class Data(Section):
     dataset: str = setting("synthetic", "name of a prepared dataset [ours]")
     height: int = setting(256, "height images are resized to, pixels [field]", ge=32)
     width: int = setting(128, "width images are resized to, pixels [field]", ge=32)
+    mean: Channels | None = setting(
+        None, "mean of pixels from 0 to 1 per channel; null: as the weights were trained with [field]"
+    )
+    std: Divisors | None = setting(
+        None, "standard deviation of the same; null: as the weights were trained with [field]"
+    )
     workers: int = setting(4, "threads that decode images [ours]", ge=1)
     cache: Literal["disk", "ram", "off"] = setting(
         "disk",
@@ -84,12 +112,27 @@ class Model(Section):
         "resnet_ibn50a",
         "resnet_ibn101a",
         "mobilenet_v2",
+        "vit_small",
+        "vit_base",
+        "vit_small_ics",
     ] = setting("resnet50", "backbone [release]")
-    pooling: Literal["gem", "avg"] = setting(
-        "gem", "pooling of the feature map: generalised mean or average [release]"
+    pooling: Literal["gem", "avg", "cls"] = setting(
+        "gem",
+        "pooling of the feature map: generalised mean or average; of vision transformers the class token or "
+        "the average of the patches [release]",
     )
     pretrained: str = setting(
-        "imagenet", "weights to start from: imagenet, none, or the path of a file [release]"
+        "imagenet",
+        "weights to start from: imagenet, person (for vision transformers), none, or the path of a file [release]",
+    )
+    drop_path: float = setting(
+        0.0,
+        "vision transformers: probability to leave out the last block, rising from 0 in the first [field]",
+        ge=0,
+        lt=1,
+    )
+    freeze_patches: bool = setting(
+        False, "vision transformers: keep the projection of the patches as it was pretrained [field]"
     )
 
 
@@ -119,10 +162,20 @@ class Memory(Section):
 
 
 class Optimiser(Section):
-    """Adam with a step-wise learning rate."""
+    """The optimiser, with a step-wise learning rate."""
 
+    name: Literal["adam", "adamw", "sgd"] = setting("adam", "what turns gradients into steps [release]")
     lr: float = setting(3.5e-4, "learning rate at the start [release]", gt=0)
+    momentum: float = setting(0.9, "share of its last step that sgd keeps [field]", ge=0, lt=1)
     weight_decay: float = setting(5e-4, "weight decay [release]", ge=0)
+    decayed: Literal["all", "matrices"] = setting(
+        "all",
+        "weights that decay: all, or only matrices and convolutions: no norms, biases, class token or "
+        "position embeddings [release]",
+    )
+    warmup_epochs: int = setting(
+        0, "first epochs, over which the learning rate rises in equal steps to lr; 0: none [release]", ge=0
+    )
     step_size: int = setting(20, "epochs between two cuts of the learning rate [release]", ge=1)
     gamma: float = setting(0.1, "factor of each cut of the learning rate [release]", gt=0, le=1)
 

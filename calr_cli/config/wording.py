@@ -12,7 +12,13 @@ from pydantic.fields import FieldInfo
 
 from calr_cli.config.schema import Settings
 
-TYPE_WORDS = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+TYPE_WORDS = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    tuple[float, float, float]: "three numbers",
+}
 
 
 def walk(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

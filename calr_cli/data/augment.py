@@ -20,16 +20,34 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _ERASING_TRIES = 100
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """Pixels normalised with ImageNet's mean and standard deviation per channel.
+@dataclass(frozen=True)
+class PixelStatistics:
+    """What is taken from pixels between 0 and 1, and what the rest is divided by, per channel (RGB)."""
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __str__(self) -> str:
+        mean, std = (" ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return f"mean {mean}, std {std}"
+
+
+IMAGENET = PixelStatistics()
+HALF = PixelStatistics((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""Maps pixels to -1 to 1."""
+
+
+def normalise(pixels: Tensor, statistics: PixelStatistics = IMAGENET) -> Tensor:
+    """Pixels normalised per channel.
 
     Args:
         pixels: (B, H, W, 3) uint8.
+        statistics: Mean and standard deviation.
 
     Returns:
         (B, 3, H, W) float32, channels last in memory.
     """
-    return _normalised_rows(pixels).view(pixels.shape).permute(0, 3, 1, 2)
+    return _normalised_rows(pixels, statistics).view(pixels.shape).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -61,6 +79,7 @@ class Augmentation:
         erasing_probability: Probability of one erased rectangle.
         erasing_area: Smallest and largest share of the image that the rectangle covers.
         erasing_aspect_min: Smallest height / width of the rectangle; the largest is the inverse.
+        statistics: By which the pixels are normalised.
     """
 
     flip_probability: float = 0.5
@@ -68,6 +87,7 @@ class Augmentation:
     erasing_probability: float = 0.5
     erasing_area: tuple[float, float] = (0.02, 0.4)
     erasing_aspect_min: float = 0.3
+    statistics: PixelStatistics = IMAGENET
 
     def draw(self, count: int, height: int, width: int, rng: np.random.Generator) -> Draws:
         """The draws for all ``count`` images of a batch, ``height`` x ``width``, whatever the devices."""
@@ -99,8 +119,9 @@ class Augmentation:
         """
         flat = np.concatenate([draws.flipped[:, None], draws.corners, draws.rectangles], axis=1)
         flipped, *numbers = to_device(flat, pixels.device).unbind(1)
-        rows = _normalised_rows(self._crops(pixels, flipped, *numbers[:2]))
-        # Erasing follows normalising and fills with the mean's plain values, as the reference does.
+        rows = _normalised_rows(self._crops(pixels, flipped, *numbers[:2]), self.statistics)
+        # Erasing follows normalising and fills with the plain values of ImageNet's mean, whatever the
+        # statistics: so do the references, TransReID-SSL among them.
         erased = _inside(pixels.shape, *numbers[2:])
         rows.lerp_(_per_pixel(IMAGENET_MEAN, pixels).expand_as(rows), erased)  # exact at 0 and at 1
         return rows.view(pixels.shape).permute(0, 3, 1, 2)
@@ -118,10 +139,10 @@ class Augmentation:
         return runs.index_select(0, starts.flatten()).view(pixels.shape)
 
 
-def _normalised_rows(pixels: Tensor) -> Tensor:
+def _normalised_rows(pixels: Tensor, statistics: PixelStatistics) -> Tensor:
     """(B, H, W * 3) float32 in long rows; loops over three channels would take ten times as long."""
-    mean = _per_pixel([255 * value for value in IMAGENET_MEAN], pixels)
-    std = _per_pixel([255 * value for value in IMAGENET_STD], pixels)
+    mean = _per_pixel([255 * value for value in statistics.mean], pixels)
+    std = _per_pixel([255 * value for value in statistics.std], pixels)
     return pixels.flatten(2).float().sub_(mean).div_(std)
 
 

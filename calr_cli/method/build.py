@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from calr_cli.allocation import require_memory
 from calr_cli.config.schema import Inter, Intra, Optimiser, Settings
-from calr_cli.data.augment import Augmentation
+from calr_cli.data.augment import Augmentation, PixelStatistics
 from calr_cli.data.loaders import PixelSource
 from calr_cli.data.store import open_pixels
 from calr_cli.distances.knn import approximate_knn, choose_backend, knn
@@ -29,6 +29,8 @@ from calr_cli.models.batch_norm import synchronise_batch_norms
 from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.pretrained import load_pretrained
+from calr_cli.models.statistics import unusual
+from calr_cli.models.vit import VITS, VisionTransformer
 from calr_cli.training.checkpoint import ModelCard, load_model
 from calr_cli.training.cluster_contrast import ClusterContrast
 from calr_cli.training.networks import Networks
@@ -46,7 +48,12 @@ def check_start(settings: Settings) -> str:
     Raises:
         WeightsError: They are not there or do not fit.
     """
-    return load_pretrained(Encoder(settings.model.arch, settings.model.pooling), settings.model.pretrained)
+    encoder = new_encoder(settings)
+    line = load_pretrained(encoder, settings.model.pretrained)
+    statistics = pixel_statistics(settings, encoder)
+    if unusual(statistics, settings.model.arch):
+        line += f"; pixels normalised by {statistics}"
+    return line
 
 
 def check_start_model(settings: Settings, local_labels: Path | None) -> None:
@@ -75,7 +82,7 @@ def check_start_model(settings: Settings, local_labels: Path | None) -> None:
             f"inter.start = intra: there is no network of stage 1 beside {local_labels}",
             "Make both with intra.network = shared (--recipe plus), or --set inter.start=pretrained",
         )
-    card, wanted = load_model(file)[1], settings.model
+    card, wanted, data = load_model(file)[1], settings.model, settings.data
     if card.stage != "intra":
         raise CheckpointError(
             f"inter.start = intra: {file} is a model of stage 2", "Give --local-labels of the run of stage 1"
@@ -84,6 +91,11 @@ def check_start_model(settings: Settings, local_labels: Path | None) -> None:
         raise CheckpointError(
             f"{file} is a {card.arch} with {card.pooling} pooling, not a {wanted.arch} with {wanted.pooling}",
             f"Give -a {card.arch} --pooling {card.pooling}, or run stage 1 again",
+        )
+    if card.arch in VITS and (card.height, card.width) != (data.height, data.width):
+        raise CheckpointError(
+            f"{file} is a {card.arch} for {card.height} x {card.width}, not for {data.height} x {data.width}",
+            f"Give --height {card.height} --width {card.width}, or run stage 1 again",
         )
 
 
@@ -94,18 +106,43 @@ def build_encoder(settings: Settings, stage: str, device: torch.device) -> Encod
         WeightsError: The weights are not there or do not fit.
     """
     seed_torch(settings.seed, stage, "weights")
-    encoder = Encoder(settings.model.arch, settings.model.pooling)
+    encoder = new_encoder(settings)
     load_pretrained(encoder, settings.model.pretrained)
     return ready(settings, encoder, device)
 
 
+def new_encoder(settings: Settings) -> Encoder:
+    """A new encoder, randomly initialised, as the settings ask for it.
+
+    Raises:
+        ConfigError: A setting of vision transformers for another network, or a pooling that it does not have.
+    """
+    model, data = settings.model, settings.data
+    encoder = Encoder(model.arch, model.pooling, data.height, data.width)
+    if not isinstance(encoder.backbone, VisionTransformer):
+        for name in ("drop_path", "freeze_patches"):
+            if getattr(model, name):
+                raise ConfigError(f"model.{name} is for vision transformers, not for {model.arch}")
+        return encoder
+    encoder.drop_path = model.drop_path
+    encoder.backbone.patch_embed.proj.requires_grad_(not model.freeze_patches)
+    return encoder
+
+
+def pixel_statistics(settings: Settings, encoder: Encoder) -> PixelStatistics:
+    """By which pixels are normalised: what the settings say, else what the encoder's weights need."""
+    data, own = settings.data, encoder.statistics
+    return PixelStatistics(data.mean or own.mean, data.std or own.std)
+
+
 def ready(settings: Settings, encoder: Encoder, device: torch.device) -> Encoder:
-    """The encoder on its device, told what to compute in and whose statistics its batch norms take.
+    """The encoder on its device, told what to compute in, how pixels come in, and whose statistics count.
 
     Raises:
         ConfigError: The device cannot compute in what the settings ask for.
     """
     encoder.precision = choose_precision(settings.precision, device)
+    encoder.statistics = pixel_statistics(settings, encoder)
     if settings.batch_norm_group_size == 0 and collectives.world_size() > 1:
         synchronise_batch_norms(encoder)
     return encoder.to(device)
@@ -129,8 +166,8 @@ def build_alignment(
     return CameraAlignment(classifier, weight, camera.loss)
 
 
-def build_augmentation(settings: Settings) -> Augmentation:
-    """The random changes to training images."""
+def build_augmentation(settings: Settings, encoder: Encoder) -> Augmentation:
+    """The random changes to training images, which become input of ``encoder``."""
     augment = settings.augment
     return Augmentation(
         flip_probability=augment.flip_probability,
@@ -138,6 +175,7 @@ def build_augmentation(settings: Settings) -> Augmentation:
         erasing_probability=augment.erasing_probability,
         erasing_area=(augment.erasing_area_min, augment.erasing_area_max),
         erasing_aspect_min=augment.erasing_aspect_min,
+        statistics=encoder.statistics,
     )
 
 
@@ -171,7 +209,14 @@ def build_networks(
     parameters = [*encoder.parameters(), *heads]
     return Networks(
         encoder,
-        build_optimiser(parameters, lr=optimiser.lr, weight_decay=optimiser.weight_decay),
+        build_optimiser(
+            parameters,
+            lr=optimiser.lr,
+            weight_decay=optimiser.weight_decay,
+            name=optimiser.name,
+            momentum=optimiser.momentum,
+            decayed=optimiser.decayed,
+        ),
         classifier,
         build_average(encoder, average) if average else None,
     )
@@ -234,8 +279,8 @@ def search_neighbours(
     return knn(features, k, backend=settings.search.backend, device=device, block_bytes=scratch)
 
 
-def model_card(settings: Settings, stage: str, epoch: int, images: ImageSet) -> ModelCard:
-    """What a model file of this run says about itself after ``epoch`` epochs on ``images``."""
+def model_card(settings: Settings, encoder: Encoder, stage: str, epoch: int, images: ImageSet) -> ModelCard:
+    """What a model file of this run says about ``encoder`` after ``epoch`` epochs on ``images``."""
     return ModelCard(
         dataset=settings.data.dataset,
         stage=stage,
@@ -245,4 +290,6 @@ def model_card(settings: Settings, stage: str, epoch: int, images: ImageSet) -> 
         height=settings.data.height,
         width=settings.data.width,
         images=images.fingerprint,
+        mean=encoder.statistics.mean,
+        std=encoder.statistics.std,
     )

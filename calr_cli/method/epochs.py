@@ -25,7 +25,7 @@ from calr_cli.runs.folder import RunFolder
 from calr_cli.training.epoch import EpochLosses, Saving, train_epoch
 from calr_cli.training.networks import Networks
 from calr_cli.training.objective import Objective, Term
-from calr_cli.training.optim import scheduled_lr
+from calr_cli.training.optim import scheduled_lr, set_rates
 from calr_cli.training.reproducibility import keyed_rng
 from calr_cli.training.state import EpochUnderWay, TrainingState
 from calr_cli.training.step import Batching
@@ -209,9 +209,14 @@ class Epoch:
         epochs, under_way = self._epochs, self._epochs.state.under_way
         assert under_way is not None
         options, settings = epochs.stage.optimiser, epochs.settings
-        lr = scheduled_lr(self.number, lr=options.lr, step_size=options.step_size, gamma=options.gamma)
-        for group in epochs.networks.optimiser.param_groups:
-            group.update(lr=lr, weight_decay=options.weight_decay)
+        lr = scheduled_lr(
+            self.number,
+            lr=options.lr,
+            step_size=options.step_size,
+            gamma=options.gamma,
+            warmup_epochs=options.warmup_epochs,
+        )
+        set_rates(epochs.networks.optimiser, lr=lr, weight_decay=options.weight_decay)
         names = [name for name in epochs.losses if name in under_way.rows]
 
         def save(losses: Tensor) -> None:
@@ -226,7 +231,9 @@ class Epoch:
             objective,
             epochs.data.pixels,
             batches,
-            Batching(build_augmentation(settings), draws, settings.batch_norm_group_size),
+            Batching(
+                build_augmentation(settings, epochs.networks.encoder), draws, settings.batch_norm_group_size
+            ),
             title=f"{title}epoch {self.number + 1}/{epochs.stage.epochs}",
             reporter=epochs.reporter,
             saving=Saving(under_way.losses, save),

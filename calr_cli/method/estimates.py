@@ -70,9 +70,10 @@ def stage_1_seconds(settings: Settings, images: ImageSet, devices: Sequence[torc
         devices: Where it will work.
     """
     intra, count = settings.intra, min(settings.intra.batch_size, _TIMED_IMAGES)
-    encoder = Encoder(settings.model.arch, settings.model.pooling).to(devices[0]).train()
+    model, data = settings.model, settings.data
+    encoder = Encoder(model.arch, model.pooling, data.height, data.width).to(devices[0]).train()
     encoder.precision = choose_precision(settings.precision, devices[0])
-    pixels = torch.zeros(count, 3, settings.data.height, settings.data.width, device=devices[0])
+    pixels = torch.zeros(count, 3, data.height, data.width, device=devices[0])
     best = float("inf")
     for _ in range(2):  # the first has to find its memory
         began = perf_counter()

@@ -165,7 +165,7 @@ def train_camera(
         # Of equals the later: it has seen more training. One that goes on has been looked at.
         if best is None or (silhouette >= best.silhouette and epoch.number != best.epoch):
             epochs.state.best = BestLabels(epoch.number, silhouette, labels).to_state()
-            save_model(folder.model, encoder, model_card(settings, "intra", epoch.number, images))
+            save_model(folder.model, encoder, model_card(settings, encoder, "intra", epoch.number, images))
         objective = Objective(epoch.terms(labels), labels, images.camids)
         batches = cluster_batches(
             labels,

@@ -85,7 +85,8 @@ def train_shared(
 
     if collectives.is_main():
         run.keep_metrics(sorted(epochs.state.figures, key=by_camera))
-        save_model(run.model, networks.encoder, model_card(settings, "intra", epochs.done, images))
+        card = model_card(settings, networks.encoder, "intra", epochs.done, images)
+        save_model(run.model, networks.encoder, card)
         write_local_labels(run.local_labels, images, labels)
         run.state.unlink(missing_ok=True)
     return labels, summaries

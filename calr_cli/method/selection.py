@@ -101,5 +101,7 @@ class ModelSelection:
         return Best(epoch, score)
 
     def _save(self, file: Path, epoch: int) -> None:
-        card = model_card(self._settings, "inter", epoch, self._epochs.data.images)
-        save_model(file, self._epochs.networks.model, card)
+        encoder = self._epochs.networks.model
+        save_model(
+            file, encoder, model_card(self._settings, encoder, "inter", epoch, self._epochs.data.images)
+        )

@@ -1,4 +1,4 @@
-"""Convolutional backbones: an image batch in, a feature map out."""
+"""The architectures; convolutional backbones: an image batch in, a feature map out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torchvision.models import get_model
 
 from calr_cli.errors import ConfigError
 from calr_cli.models.ibn import with_ibn_a
+from calr_cli.models.vit import VITS
 
 IBN_BASE = {"resnet_ibn50a": "resnet50", "resnet_ibn101a": "resnet101"}
 """The torchvision network behind each IBN architecture."""
@@ -23,6 +24,7 @@ ARCHS: tuple[str, ...] = (
     "resnet152",
     *IBN_BASE,
     "mobilenet_v2",
+    *VITS,
 )
 """The architectures, by their names for users."""
 
@@ -47,7 +49,7 @@ def build_backbone(arch: str) -> tuple[nn.Module, int]:
     files load without renaming.
 
     Args:
-        arch: One of ``ARCHS``.
+        arch: One of ``ARCHS``, but no vision transformer.
 
     Returns:
         The network, which maps images (B, 3, H, W) to feature_map (B, C, ceil(H / 16), ceil(W / 16)); and C.

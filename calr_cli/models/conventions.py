@@ -77,6 +77,10 @@ def _numbered(prefix: str, first_stage: int) -> dict[str, str]:
     return {f"{prefix}.0.": "backbone.conv1.", f"{prefix}.1.": "backbone.bn1.", **stages}
 
 
+OF_RESNET, OF_VIT = "layer4.0.conv1.weight", "blocks.0.attn.qkv.weight"
+HEADS = ("fc.", "classifier.", "head.", "mlp.", "projection_head.", "prototypes.", "pre_logits.")
+"""Prefixes of what classifies, and of what only a pretraining without labels has."""
+
 NO_RELU = "no ReLU after the first batch norm"
 BILINEAR = "images are resized bicubically here, bilinearly there"
 
@@ -86,6 +90,7 @@ CALR = Convention(
     {"backbone.": "backbone.", "pooling.": "pooling.", "neck.": "neck."},
 )
 CALR_MOBILENET = replace(CALR, sign=("backbone.features.0.0.weight", "neck.running_mean"))
+CALR_VIT = replace(CALR, sign=(f"backbone.{OF_VIT}", "neck.running_mean"))
 
 SPCL = Convention(
     "SpCL/ClusterContrast/CALR",
@@ -164,14 +169,42 @@ TORCHREID_EMBEDDING = replace(
     differences=("a ReLU after the neck",),
 )
 
-TORCHVISION = Convention(
-    "torchvision", ("layer4.0.conv1.weight",), {"": "backbone."}, beside=("fc.", "classifier.")
-)
+TORCHVISION = Convention("torchvision", (OF_RESNET,), {"": "backbone."}, beside=HEADS)
 TORCHVISION_MOBILENET = replace(TORCHVISION, sign=("features.0.0.weight",))
+
+
+def _within(programs: str, prefix: str, sign: str) -> Convention:
+    """A pretraining whose network lies under ``prefix``, beside its heads and other networks."""
+    beside = tuple(prefix + head for head in HEADS)
+    return Convention(programs, (prefix + sign,), {prefix: "backbone."}, beside)
+
+
+SELF_SUPERVISED = tuple(
+    _within(programs, prefix, sign)
+    for programs, prefix in (("DINO", "backbone."), ("MoCo", "encoder_q."), ("MoCo v3", "base_encoder."))
+    for sign in (OF_RESNET, OF_VIT)
+)
+"""``backbone.`` beside heads: DINO, and with it TransReID-SSL, PersonViT and CION."""
+
+TIMM_VIT = Convention("timm", (OF_VIT,), {"": "backbone."}, beside=HEADS)
+TRANSREID_SSL_VIT = replace(
+    TIMM_VIT,
+    programs="TransReID-SSL",
+    sign=(OF_VIT, "bottleneck.running_mean"),
+    names={"": "backbone.", "bottleneck.": "neck."},
+)
+TRANSREID_VIT = Convention(
+    "TransReID",
+    (f"base.{OF_VIT}", "bottleneck.running_mean"),
+    {"base.": "backbone.", "bottleneck.": "neck."},
+    beside=("classifier.", *(f"base.{head}" for head in HEADS)),
+    remarks=("the feature is that after the neck (TEST.NECK_FEAT is not in the file)", BILINEAR),
+)
 
 CONVENTIONS = (
     CALR,
     CALR_MOBILENET,
+    CALR_VIT,
     SPCL_EMBEDDING,
     SPCL,
     CAP,
@@ -185,6 +218,10 @@ CONVENTIONS = (
     TORCHREID,
     TORCHVISION,
     TORCHVISION_MOBILENET,
+    TRANSREID_VIT,
+    TRANSREID_SSL_VIT,
+    TIMM_VIT,
+    *SELF_SUPERVISED,
 )
 """All known conventions; the first one whose sign is there applies."""
 

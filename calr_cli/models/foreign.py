@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
 
+from calr_cli.data.augment import PixelStatistics
 from calr_cli.errors import CalrError
 from calr_cli.models.backbones import ARCHS
 from calr_cli.models.conventions import PROGRAMS, UNKNOWN, Convention, recognise
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.non_local import NON_LOCAL, add_non_local, non_local_at_their_blocks
 from calr_cli.models.reading import state_dict_of
+from calr_cli.models.statistics import statistics_of, unusual
+from calr_cli.models.vit import PATCH, VITS, VisionTransformer, resampled
+from calr_cli.models.vit_files import POSITIONS, grid_in, require_buildable, vit_arch
 
 KEYS_SHOWN = 8
 
 NOTES = ("epoch", "best_mAP", "rank1", "metric")
 """Keys beside the state dict that programs write and that interest people."""
-
-PIXEL_STATISTICS = {"pixel_mean": [123.7, 116.3, 103.5], "pixel_std": [58.4, 57.1, 57.4]}
-"""ImageNet's mean and deviation for pixels from 0 to 255; calr and, by default, fast-reid use them."""
 
 RESNETS: dict[tuple[tuple[int, ...], bool, bool], str] = {
     ((2, 2, 2, 2), False, False): "resnet18",
@@ -51,6 +52,7 @@ class ForeignWeights:
         tensors: Name in `Encoder` -> tensor.
         unused: Keys of parts that play no part in features, such as a classifier.
         notes: Facts that the file records about its training.
+        statistics: By which its pixels were normalised.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class ForeignWeights:
     tensors: Mapping[str, Tensor]
     unused: tuple[str, ...]
     notes: Mapping[str, float]
+    statistics: PixelStatistics
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with ``prefix``."""
@@ -70,11 +73,25 @@ class ForeignWeights:
         return [name.removesuffix(NON_LOCAL) for name in self.tensors if name.endswith(NON_LOCAL)]
 
     @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of patches of a vision transformer's input, where its number tells them."""
+        return grid_in(self.tensors)
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """Height and width that the network of a vision transformer was trained for, if it was for this."""
+        return (self.grid[0] * PATCH, self.grid[1] * PATCH) if self.grid and self.part("neck.") else None
+
+    @property
     def pooling(self) -> str | None:
         """``gem`` if the file has an exponent of GeM, else ``avg``; None if it has only a backbone.
 
+        Of a vision transformer ``cls``.
+
         All of fast-reid's settings with non-local blocks use GeM, some of them with a fixed exponent of 3.
         """
+        if self.arch in VITS:
+            return "cls"
         if "pooling.p" in self.tensors or self.non_local:
             return "gem"
         return "avg" if self.part("neck.") else None
@@ -87,15 +104,12 @@ def foreign_weights(content: Any, path: Path, error_class: type[CalrError]) -> F
         CalrError: As ``error_class``: there is no state dict, or calr does not recognise it.
     """
     state = non_local_at_their_blocks(state_dict_of(content, path, error_class))
+    require_buildable(path, state, error_class)
     if (convention := recognise(state)) is None:
         raise _unknown(path, state, error_class)
-    for key, usual in PIXEL_STATISTICS.items():
-        values = [round(value, 1) for value in state[key].flatten().tolist()] if key in state else usual
-        if values != usual:
-            raise error_class(f"{path} has {key} {values[:3]}, not ImageNet's, which calr takes")
     named = {key: convention.name_of(key) for key in state}
     tensors = {name: state[key] for key, name in named.items() if name is not None}
-    if (arch := _arch(tensors)) is None:
+    if (arch := vit_arch(path, tensors, error_class) or _resnet_or_mobilenet(tensors)) is None:
         raise _unknown(path, state, error_class)
     embedding = tensors.get("neck.0.weight")
     if embedding is not None and embedding.ndim == 4:  # a 1 x 1 convolution in place of a linear layer
@@ -105,26 +119,36 @@ def foreign_weights(content: Any, path: Path, error_class: type[CalrError]) -> F
             raise error_class(f"{path}: {convention.key_of(name)} has the shape {tuple(value.shape)}")
     unused = tuple(key for key, name in named.items() if name is None)
     notes = {key: content[key] for key in NOTES if isinstance(content.get(key), int | float)}
-    return ForeignWeights(path, convention, arch, tensors, unused, notes)
+    statistics = statistics_of(content, state, arch, tensors)
+    return ForeignWeights(path, convention, arch, tensors, unused, notes, statistics)
 
 
-def build_foreign(weights: ForeignWeights, arch: str, pooling: str, error_class: type[CalrError]) -> Encoder:
+def build_foreign(
+    weights: ForeignWeights,
+    arch: str,
+    pooling: str,
+    error_class: type[CalrError],
+    height: int = 256,
+    width: int = 128,
+) -> Encoder:
     """The network of another program's file, which computes as in that program, on the CPU, for evaluation.
 
     Args:
         weights: Tensors from `foreign_weights`.
         arch: One of ``ARCHS``.
-        pooling: ``gem`` or ``avg``; if the file has no exponent, it is 3.
+        pooling: See `Encoder`; if the file has no exponent of GeM, it is 3.
         error_class: Class of the error to raise.
+        height: Of the input, pixels.
+        width: Of the input, pixels.
 
     Raises:
         CalrError: As ``error_class``: the tensors are not those of ``arch``.
     """
-    encoder = Encoder(arch, pooling)
-    convention = weights.convention
+    encoder = Encoder(arch, pooling, height, width)
+    weights, convention = fitted(weights, encoder), weights.convention
     if not convention.first_relu:
         encoder.backbone.add_module("relu", nn.Identity())
-    if arch != "mobilenet_v2":
+    if arch != "mobilenet_v2" and arch not in VITS:
         encoder.backbone.add_module("maxpool", nn.MaxPool2d(**convention.max_pooling))
         strided = "conv1" if arch in ("resnet18", "resnet34") else "conv2"
         for layer in (f"layer4.0.{strided}", "layer4.0.downsample.0"):
@@ -145,7 +169,17 @@ def build_foreign(weights: ForeignWeights, arch: str, pooling: str, error_class:
     if problems := differences(encoder, weights, ("backbone.", "pooling.", "neck.", UNKNOWN)):
         raise error_class(problems, hint_for(arch, weights))
     encoder.load_state_dict(dict(weights.tensors), strict=False)
+    encoder.statistics = weights.statistics
     return encoder.eval()
+
+
+def fitted(weights: ForeignWeights, encoder: Encoder) -> ForeignWeights:
+    """``weights`` with position embeddings for the input of ``encoder``, if both are vision transformers."""
+    network, grid = encoder.backbone, weights.grid
+    if grid is None or not isinstance(network, VisionTransformer):
+        return weights
+    positions = resampled(weights.tensors[POSITIONS].float(), grid, network.grid)
+    return replace(weights, tensors={**weights.tensors, POSITIONS: positions})
 
 
 def differences(encoder: Encoder, weights: ForeignWeights, parts: tuple[str, ...]) -> list[str]:
@@ -189,7 +223,9 @@ def hint_for(arch: str, weights: ForeignWeights) -> str:
 def describe(weights: ForeignWeights, arch: str, pooling: str) -> str:
     """One line: what was recognised, and what is computed as in that program or differently."""
     convention = weights.convention
-    if "pooling.p" in weights.tensors:
+    if arch in VITS:
+        pooled = "class token" if pooling == "cls" else "mean of patches, not its class token"
+    elif "pooling.p" in weights.tensors:
         own = f"GeM with p = {weights.tensors['pooling.p'][0]:.3g}"
         pooled = own if pooling == "gem" else f"average pooling, not its own {own}"
     else:
@@ -200,9 +236,10 @@ def describe(weights: ForeignWeights, arch: str, pooling: str) -> str:
         neck = "batch norm neck" if weights.part("neck.") else "no neck"
     more = [f"{len(weights.non_local)} non-local blocks"] if weights.non_local else []
     lists = {
+        "pixels normalised by": [str(weights.statistics)] if unusual(weights.statistics, arch) else [],
         "computed as there": [*convention.differences, *more],
         "mind": convention.remarks,
-        "not used": _grouped(weights.unused),
+        "not used": grouped(weights.unused),
         "the file says": [f"{key} {value:.4g}" for key, value in weights.notes.items()],
     }
     parts = [f"{arch} by the names of {convention.programs}, {pooled}, {neck}"]
@@ -210,7 +247,17 @@ def describe(weights: ForeignWeights, arch: str, pooling: str) -> str:
     return f"{weights.path} is " + "; ".join(parts)
 
 
-def _arch(tensors: Mapping[str, Tensor]) -> str | None:
+def describe_input(weights: ForeignWeights, height: int, width: int) -> str:
+    """The size of the input, and whether ``weights`` are made for it."""
+    size = f"input {height} x {width}"
+    if weights.input_size is None:
+        return f"{size} (--height, --width), which the file does not say"
+    if weights.input_size == (height, width):
+        return size
+    return f"{size}, position embeddings resampled from those for {' x '.join(map(str, weights.input_size))}"
+
+
+def _resnet_or_mobilenet(tensors: Mapping[str, Tensor]) -> str | None:
     if "backbone.features.0.0.weight" in tensors:
         return "mobilenet_v2"
     blocks = {tuple(name.split(".")[1:3]) for name in tensors if name.startswith("backbone.layer")}
@@ -225,7 +272,7 @@ def _unknown(path: Path, state: Mapping[str, Tensor], error_class: type[CalrErro
     return error_class(problem, KNOWN)
 
 
-def _grouped(keys: Sequence[str]) -> list[str]:
+def grouped(keys: Sequence[str]) -> list[str]:
     """``keys`` by their first word, each with its number of keys."""
     return [f"{part} ({count})" for part, count in Counter(key.split(".")[0] for key in keys).items()]
 

@@ -1,14 +1,18 @@
-"""Checks whether a file without a known hash can be the ImageNet weights of an architecture."""
+"""Checks whether a file without a known hash can be the published weights of an architecture."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from calr_cli.errors import WeightsError
 from calr_cli.models.backbones import build_backbone
+from calr_cli.models.encoder import Encoder
+from calr_cli.models.foreign import differences, fitted, foreign_weights
 from calr_cli.models.reading import safe_load, state_dict_of
 
 IMAGENET_CLASSES = 1000
@@ -39,9 +43,36 @@ class NetworkCheck:
                 f"is of another network than {self.arch}: {len(differing)} keys are missing, left over or of "
                 f"another shape, {min(differing)} among them"
             )
-        if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
-            return "holds values that are not finite numbers"
-        return ""
+        return _finiteness(weights.values())
+
+
+@dataclass(frozen=True)
+class VitCheck:
+    """A check for finite tensors with the keys and shapes of a vision transformer, in any program's layout.
+
+    Heads may lie beside it, and the grid of the position embeddings may be any that calr can tell.
+    """
+
+    arch: str
+
+    def problem(self, path: Path) -> str:
+        """See `downloads.Check.problem`."""
+        try:
+            weights = foreign_weights(safe_load(path, WeightsError), path, WeightsError)
+        except WeightsError as error:
+            return error.problems[0].removeprefix(f"{path} ")
+        if weights.arch != self.arch:
+            return f"is of {weights.arch}, not of {self.arch}"
+        with torch.device("meta"):
+            encoder = Encoder(self.arch, "cls")
+        if lines := differences(encoder, fitted(weights, encoder), ("backbone.",)):
+            return lines[0].removeprefix(f"{path} ")
+        return _finiteness(weights.tensors.values())
+
+
+def _finiteness(tensors: Iterable[Tensor]) -> str:
+    finite = all(bool(torch.isfinite(value).all()) for value in tensors)
+    return "" if finite else "holds values that are not finite numbers"
 
 
 def shapes(arch: str) -> dict[str, tuple[int, ...]]:

@@ -1,14 +1,15 @@
-"""Loads the weights that training starts from: random, ImageNet, or a file of the user."""
+"""Loads the weights that training starts from: random, published, or a file of the user."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from calr_cli.errors import WeightsError
+from calr_cli.models.conventions import TORCHVISION, TORCHVISION_MOBILENET
 from calr_cli.models.encoder import Encoder
-from calr_cli.models.foreign import ForeignWeights, differences, foreign_weights, hint_for
+from calr_cli.models.foreign import ForeignWeights, differences, fitted, foreign_weights, grouped, hint_for
 from calr_cli.models.reading import safe_load
-from calr_cli.models.released_weights import cached_weights
+from calr_cli.models.released_weights import RELEASES, cached_weights
 
 BEYOND_BACKBONE = {"pooling.p": "exponent of GeM", "neck.running_mean": "neck"}
 """Keys that show that a file has more than a backbone."""
@@ -26,7 +27,7 @@ def load_pretrained(encoder: Encoder, source: str) -> str:
 
     Args:
         encoder: The encoder to fill, in place.
-        source: ``none`` (stays as it is), ``imagenet`` (the cached release), or a file.
+        source: ``none`` (stays as it is), ``imagenet`` or ``person`` (the cached release), or a file.
 
     Returns:
         One line that says what the network starts from.
@@ -36,15 +37,15 @@ def load_pretrained(encoder: Encoder, source: str) -> str:
     """
     if source == "none":
         return f"{encoder.arch} starts from random weights"
-    if source == "imagenet":
-        path = cached_weights(encoder.arch)
-        described = f"ImageNet weights ({path.name})"
+    if source in ("imagenet", "person"):
+        path = cached_weights(encoder.arch, source)
+        described = f"{RELEASES[encoder.arch].words} ({path.name})"
     else:
         path = Path(source).expanduser()
         described = str(path)
         if not path.exists():
-            raise WeightsError(f"no weights file {path}", "Give a path, 'imagenet' or 'none'")
-    weights = read_weights(path)
+            raise WeightsError(f"no weights file {path}", "Give a path, 'imagenet', 'person' or 'none'")
+    weights = fitted(read_weights(path), encoder)
     if problems := differences(encoder, weights, ("backbone.",)):
         raise WeightsError(problems, hint_for(encoder.arch, weights))
     own = encoder.state_dict()
@@ -55,8 +56,11 @@ def load_pretrained(encoder: Encoder, source: str) -> str:
     }
     encoder.load_state_dict(taken, strict=False)
     found = [words for name, words in BEYOND_BACKBONE.items() if name in taken]
-    if found:
+    encoder.statistics = weights.statistics
+    if found or weights.convention not in (TORCHVISION, TORCHVISION_MOBILENET):
         described += f" ({', '.join(['backbone', *found])} by the names of {weights.convention.programs})"
+    if source not in ("imagenet", "person") and weights.unused:
+        described += f"; left out: {', '.join(grouped(weights.unused))}"
     if weights.convention.differences:
         described += f"; not computed as there: {', '.join(weights.convention.differences)}"
     return f"{encoder.arch} starts from {described}"

@@ -107,7 +107,7 @@ def _number_of_numpy_1(kind: _NumberType, data: bytes) -> Any:
 
 
 class _Options:
-    """Replaces a class of options: makes a mapping, the one type that torch fills without calling anything."""
+    """Replaces a class of options: makes a mapping, which torch fills without calling anything."""
 
     def __new__(cls, *_: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
         return OrderedDict()

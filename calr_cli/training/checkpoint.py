@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from calr_cli.data.augment import IMAGENET, PixelStatistics
 from calr_cli.errors import CalrError, CheckpointError
 from calr_cli.files import atomic_write
 from calr_cli.models.encoder import Encoder
@@ -33,6 +34,8 @@ class ModelCard:
         width: Of the input, pixels.
         calibration: What its similarities mean, by ``calr evaluate --calibrate``; None: not measured.
         images: `ImageSet.fingerprint` of the images it was trained on; None: of an older calr.
+        mean: Of pixels between 0 and 1, by which the input is normalised; ImageNet's in older files.
+        std: Standard deviation to it.
     """
 
     dataset: str
@@ -44,6 +47,8 @@ class ModelCard:
     width: int
     calibration: Mapping[str, Any] | None = None
     images: str | None = None
+    mean: tuple[float, float, float] = IMAGENET.mean
+    std: tuple[float, float, float] = IMAGENET.std
 
 
 def save_model(path: Path, encoder: Encoder, card: ModelCard) -> None:
@@ -84,7 +89,8 @@ def open_model(path: Path) -> tuple[Encoder, ModelCard] | ForeignWeights:
         raise CheckpointError(f"{path} is the state of a run, not a model", "Give its model.pth or last.pth")
     try:
         card = ModelCard(**content["card"])
-        encoder = Encoder(card.arch, card.pooling)
+        encoder = Encoder(card.arch, card.pooling, card.height, card.width)
+        encoder.statistics = PixelStatistics(card.mean, card.std)
         encoder.load_state_dict(content["state_dict"])
     except (TypeError, KeyError, RuntimeError, CalrError) as error:
         reason = textwrap.shorten(f"{type(error).__name__} {error}", 200)
@@ -92,15 +98,15 @@ def open_model(path: Path) -> tuple[Encoder, ModelCard] | ForeignWeights:
     return encoder.eval(), card
 
 
-def load_encoder(path: Path, arch: str, pooling: str) -> Encoder:
-    """The network of a model file, in evaluation mode; ``arch`` and ``pooling`` are for foreign ones.
+def load_encoder(path: Path, arch: str, pooling: str, height: int = 256, width: int = 128) -> Encoder:
+    """The network of a model file, in evaluation mode; all but ``path`` is for foreign ones.
 
     Raises:
         CheckpointError: See `open_model`, or the tensors are not those of ``arch``.
     """
     opened = open_model(path)
     if isinstance(opened, ForeignWeights):
-        return build_foreign(opened, arch, pooling, CheckpointError)
+        return build_foreign(opened, arch, pooling, CheckpointError, height, width)
     return opened[0]
 
 

@@ -16,6 +16,7 @@ from calr_cli.distributed import collectives
 from calr_cli.models.batch_norm import fixed_running_statistics, rank_groups
 from calr_cli.models.camera_classifier import CameraClassifier, draw_kept_units
 from calr_cli.models.encoder import Encoder
+from calr_cli.models.vit import draw_kept_branches
 from calr_cli.training.networks import Networks
 from calr_cli.training.objective import Objective
 from calr_cli.transfer import to_device
@@ -66,6 +67,7 @@ class TrainingStep:
         self.share = slice(self.groups[0].start, self.groups[-1].stop)
         alignment = objective.alignment
         classifier = None if alignment is None else alignment.classifier
+        self.drop_path = networks.encoder.drop_path
         self.network: nn.Module = _Network(networks.encoder, classifier).train()
         if self.ranks > 1:
             self.network = DistributedDataParallel(self.network, gradient_as_bucket_view=True)
@@ -86,6 +88,9 @@ class TrainingStep:
         height, width = pixels.shape[1:3]
         changes = augmentation.draw(len(batch), height, width, draws(iteration, "augmentation"))
         units = None if alignment is None else draw_kept_units(len(batch), draws(iteration, "dropout"))
+        branches = None
+        if self.drop_path:
+            branches = draw_kept_branches(len(batch), self.drop_path, draws(iteration, "drop path"))
         shares = self.objective.shares(batch)
         self.optimiser.zero_grad()
         features, losses = [], []
@@ -94,7 +99,8 @@ class TrainingStep:
             images = augmentation.apply(pixels[local], changes.part(group))
             with self._around(group):
                 kept = None if units is None else to_device(units[group], pixels.device)
-                found, logits = self.network(images, kept)
+                through = None if branches is None else to_device(branches[group], pixels.device)
+                found, logits = self.network(images, kept, through)
                 each = self.objective.losses(found, batch[group])
                 cluster = (to_device(shares[group], found.device).to(each) * each).sum() * (not self.idle)
                 loss, camera = cluster, cluster.new_zeros(())
@@ -128,6 +134,8 @@ class _Network(nn.Module):
         super().__init__()
         self.encoder, self.classifier = encoder, classifier
 
-    def forward(self, images: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        features = self.encoder(images)
+    def forward(
+        self, images: Tensor, kept: Tensor | None, branches: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        features = self.encoder(images, branches)
         return features, None if self.classifier is None else self.classifier(features, kept)

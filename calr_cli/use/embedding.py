@@ -17,8 +17,9 @@ import torch
 
 from calr_cli.allocation import require_memory
 from calr_cli.config.layers import Given, Layer, flattened
-from calr_cli.config.loading import validated
+from calr_cli.config.loading import flat_settings, validated
 from calr_cli.config.schema import Settings
+from calr_cli.data.augment import IMAGENET
 from calr_cli.data.images import content_digest
 from calr_cli.distributed.devices import choose_devices, named_device
 from calr_cli.errors import CheckpointError, ConfigError, DataError
@@ -28,7 +29,7 @@ from calr_cli.method.build import build_extractor, ready
 from calr_cli.method.estimates import memory_limit
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.folding import fold_batch_norms
-from calr_cli.models.foreign import ForeignWeights, build_foreign, describe
+from calr_cli.models.foreign import ForeignWeights, build_foreign, describe, describe_input
 from calr_cli.training.checkpoint import ModelCard, open_model
 from calr_cli.training.precision import choose_precision
 from calr_cli.types import FloatArray
@@ -41,6 +42,8 @@ FROM_MODEL = {
     "pooling": "model.pooling",
     "height": "data.height",
     "width": "data.width",
+    "mean": "data.mean",
+    "std": "data.std",
 }
 """What a model file of calr says by itself: field of its card -> setting."""
 
@@ -76,7 +79,9 @@ class Embedder:
         """The same for models that give the same features, but for rounding, hexadecimal."""
         data = self.settings.data
         digest = blake2b(digest_size=16)
-        digest.update(f"{self.encoder} {data.height} {data.width}".encode())
+        statistics = self.encoder.statistics
+        pixels = "" if statistics == IMAGENET else f" {statistics!r}"
+        digest.update(f"{self.encoder} {data.height} {data.width}{pixels}".encode())
         for name, tensor in self.encoder.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
@@ -259,24 +264,30 @@ def open_embedder(path: Path, device: torch.device, given: Layer, reporter: Repo
     """
     opened = open_model(path)
     if isinstance(opened, ForeignWeights):
-        known = {"model.arch": opened.arch, "model.pooling": opened.pooling or "avg"}
-        settings = validated(
-            {key: Given(value, str(path)) for key, value in known.items()} | given, []
-        ).settings
+        known = {key: Given(value, str(path)) for key, value in recognised(opened).items()}
+        settings = validated(known | given, []).settings
         model, data = settings.model, settings.data
         described = describe(opened, model.arch, model.pooling)
-        size = f"{data.height} x {data.width}"
-        reporter.note(f"{described}; input {size} (--height, --width), which the file does not say")
-        encoder = build_foreign(opened, model.arch, model.pooling, CheckpointError)
+        reporter.note(f"{described}; {describe_input(opened, data.height, data.width)}")
+        encoder = build_foreign(opened, model.arch, model.pooling, CheckpointError, data.height, data.width)
         require_finite(encoder, path)
         return Embedder(ready(settings, encoder, device), settings, None)
     encoder, card = opened
     require_finite(encoder, path)
-    refuse_other_network(path, card, {n: given[key].value for n, key in FROM_MODEL.items() if key in given})
+    told = flat_settings(validated(given, []).settings)
+    refuse_other_network(path, card, {n: told[key] for n, key in FROM_MODEL.items() if key in given})
     of_card = {key: Given(getattr(card, name), str(path)) for name, key in FROM_MODEL.items()}
     settings = validated(given | of_card, []).settings
     calibration = calibration_of(card, path)
     return Embedder(ready(settings, encoder, device), settings, calibration, card.dataset)
+
+
+def recognised(weights: ForeignWeights) -> dict[str, Any]:
+    """What a model of another program says of settings: dotted key -> value."""
+    known: dict[str, Any] = {"model.arch": weights.arch, "model.pooling": weights.pooling or "avg"}
+    if weights.input_size is not None:
+        known["data.height"], known["data.width"] = weights.input_size
+    return known
 
 
 def calibration_of(card: ModelCard, path: Path) -> Calibration | None:

@@ -56,7 +56,8 @@ def _evaluation(
             encoder = build_encoder(settings, "inter", device)
             require_finite(encoder, Path(settings.model.pretrained))
         else:
-            network = load_encoder(model, settings.model.arch, settings.model.pooling)
+            asked, data = settings.model, settings.data
+            network = load_encoder(model, asked.arch, asked.pooling, data.height, data.width)
             require_finite(network, model)
             encoder = ready(settings, network, device)
         if with_calibration and not dataset.has_test_set:

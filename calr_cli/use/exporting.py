@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from calr_cli import __version__
-from calr_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from calr_cli.data.images import read_pixels
 from calr_cli.errors import CalrError, CheckpointError, DataError
 from calr_cli.evaluation.calibration import EVEN_ODDS
@@ -103,8 +102,8 @@ def describe(embedder: Embedder) -> dict[str, str]:
         "height": data.height,
         "width": data.width,
         "resize": "Pillow's BICUBIC (antialiased) to width x height, whatever the image's proportions",
-        "mean": IMAGENET_MEAN,
-        "std": IMAGENET_STD,
+        "mean": encoder.statistics.mean,
+        "std": encoder.statistics.std,
         "input": f"{INPUT}: (N, {data.height}, {data.width}, 3) uint8 RGB; mean and std are taken out inside",
         "output": f"{OUTPUT}: (N, {encoder.feature_dim}) float32",
         "feature_dim": encoder.feature_dim,

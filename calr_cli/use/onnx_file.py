@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calr_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from calr_cli.data.loaders import UInt8Array
 from calr_cli.errors import ConfigError
 from calr_cli.models.encoder import Encoder
@@ -61,8 +60,8 @@ class PixelEncoder(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.backbone, self.pooling, self.neck = encoder.backbone, encoder.pooling, encoder.neck
-        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN))
-        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD))
+        self.register_buffer("mean", 255 * torch.tensor(encoder.statistics.mean))
+        self.register_buffer("std", 255 * torch.tensor(encoder.statistics.std))
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode ``images`` (N, H, W, 3), uint8 RGB, to unit-length features (N, D)."""
