@@ -184,9 +184,8 @@ def settings_of_pretrained(source: str, request: Request) -> ResolvedSettings:
         WeightsError: A file without a network that calr recognises.
     """
     path = Path(source).expanduser()
-    if (
-        source in ("imagenet", "person", "none") or not path.exists()
-    ):  # a missing file is reported with wrong settings
+    # A missing file is reported together with wrong settings.
+    if source in ("imagenet", "person", "none") or not path.exists():
         return request.resolve()
     from calr_cli.models.pretrained import read_weights
 

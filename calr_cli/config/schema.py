@@ -123,7 +123,7 @@ class Model(Section):
     )
     pretrained: str = setting(
         "imagenet",
-        "weights to start from: imagenet, person (for vision transformers), none, or the path of a file [release]",
+        "weights to start from: imagenet, person (vision transformers), none, or path of a file [release]",
     )
     drop_path: float = setting(
         0.0,

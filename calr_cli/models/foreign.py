@@ -239,7 +239,7 @@ def describe(weights: ForeignWeights, arch: str, pooling: str) -> str:
         "pixels normalised by": [str(weights.statistics)] if unusual(weights.statistics, arch) else [],
         "computed as there": [*convention.differences, *more],
         "mind": convention.remarks,
-        "not used": grouped(weights.unused),
+        "not used": grouped(weights),
         "the file says": [f"{key} {value:.4g}" for key, value in weights.notes.items()],
     }
     parts = [f"{arch} by the names of {convention.programs}, {pooled}, {neck}"]
@@ -272,9 +272,15 @@ def _unknown(path: Path, state: Mapping[str, Tensor], error_class: type[CalrErro
     return error_class(problem, KNOWN)
 
 
-def grouped(keys: Sequence[str]) -> list[str]:
-    """``keys`` by their first word, each with its number of keys."""
-    return [f"{part} ({count})" for part, count in Counter(key.split(".")[0] for key in keys).items()]
+def grouped(weights: ForeignWeights) -> list[str]:
+    """What of ``weights`` is not used: each part by its name, with its number of keys."""
+    names = sorted(weights.convention.names, key=len, reverse=True)
+
+    def part(key: str) -> str:
+        prefix = next((name for name in names if key.startswith(name)), "")
+        return prefix + key.removeprefix(prefix).split(".")[0]
+
+    return [f"{name} ({count})" for name, count in Counter(map(part, weights.unused)).items()]
 
 
 def _shortened(keys: Sequence[str]) -> str:

@@ -60,7 +60,7 @@ def load_pretrained(encoder: Encoder, source: str) -> str:
     if found or weights.convention not in (TORCHVISION, TORCHVISION_MOBILENET):
         described += f" ({', '.join(['backbone', *found])} by the names of {weights.convention.programs})"
     if source not in ("imagenet", "person") and weights.unused:
-        described += f"; left out: {', '.join(grouped(weights.unused))}"
+        described += f"; left out: {', '.join(grouped(weights))}"
     if weights.convention.differences:
         described += f"; not computed as there: {', '.join(weights.convention.differences)}"
     return f"{encoder.arch} starts from {described}"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 
 import numpy as np
 import pytest
@@ -11,28 +10,12 @@ from torch import nn
 from calr_cli.models.backbones import build_backbone
 from calr_cli.models.ibn import InstanceBatchNorm
 from tests.conftest import GOLDEN
+from tests.support.filled import fill
 
 
 @pytest.fixture(scope="module")
 def backbone() -> nn.Module:
     return build_backbone("resnet_ibn50a")[0]
-
-
-def fill(name: str, shape: torch.Size) -> torch.Tensor:
-    """The made-up weights with which the golden feature map was computed, a function of the name."""
-    a = np.arange(shape.numel(), dtype=np.float64)
-    s = np.sin(0.37 * a + (zlib.crc32(name.encode()) % 1000) / 100)
-    if name.endswith("running_var"):
-        values = 1 + 0.2 * s**2
-    elif name.endswith("running_mean"):
-        values = 0.05 * s
-    elif len(shape) == 4:
-        values = s * np.sqrt(2 / np.prod(shape[1:]))
-    elif name.endswith("weight"):
-        values = 1 + 0.1 * s
-    else:
-        values = 0.1 * s
-    return torch.from_numpy(values.astype(np.float32)).reshape(shape)
 
 
 def test_state_dict_is_that_of_the_public_checkpoint(backbone: nn.Module) -> None:

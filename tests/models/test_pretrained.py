@@ -62,7 +62,8 @@ def test_every_customary_form_of_file(
     content = {"state_dict": state, "epoch": 7} if wrapped else state
     torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     encoder = Encoder("resnet18")
-    assert load_pretrained(encoder, str(tmp_path / "w.pth")) == f"resnet18 starts from {tmp_path / 'w.pth'}"
+    line = load_pretrained(encoder, str(tmp_path / "w.pth"))
+    assert line == f"resnet18 starts from {tmp_path / 'w.pth'}; left out: fc (2)"
     assert_loaded(encoder, weights)
 
 
@@ -76,12 +77,12 @@ def test_batch_counts_may_be_missing(tmp_path: Path, weights: dict[str, Tensor])
 def test_keys_that_do_not_match_are_listed(
     tmp_path: Path, encoder: Encoder, weights: dict[str, Tensor]
 ) -> None:
-    state = {**weights, "bn1.weight": torch.ones(3), "head.weight": torch.ones(1)}
+    state = {**weights, "bn1.weight": torch.ones(3), "extra.weight": torch.ones(1)}
     del state["conv1.weight"], state["layer1.0.conv1.weight"]
     torch.save(state, path := tmp_path / "w.pth")
     assert refusal(encoder, path) == [
         f"{path} does not fit resnet18: missing keys (2): conv1.weight, layer1.0.conv1.weight",
-        f"{path} does not fit resnet18: unexpected keys (1): head.weight",
+        f"{path} does not fit resnet18: unexpected keys (1): extra.weight",
         f"{path} does not fit resnet18: keys of another shape (1): bn1.weight (3,) instead of (64,). {HINT}",
     ]
 
@@ -107,7 +108,7 @@ def test_files_of_other_programs_give_backbone_exponent_and_neck(tmp_path: Path)
     encoder, images = Encoder("resnet18").eval(), torch.rand(2, 3, 64, 32)
     assert load_pretrained(encoder, str(path)) == (
         f"resnet18 starts from {path} (backbone, exponent of GeM, neck by the names of "
-        "SpCL/ClusterContrast/CALR)"
+        "SpCL/ClusterContrast/CALR); left out: classifier (1), domain_classifier (2)"
     )
     with torch.no_grad():
         torch.testing.assert_close(encoder(images), saved.features(images), rtol=1e-4, atol=1e-6)

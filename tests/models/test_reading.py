@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
+from argparse import Namespace
+from collections import OrderedDict
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,5 +100,38 @@ def test_a_pickle_with_code_is_refused_and_not_executed(
 
 def test_where_programs_keep_the_state_dict(tmp_path: Path) -> None:
     state = {"module.a": torch.ones(1)}
-    for content in (state, {"state_dict": state, "epoch": 3}, {"model": state, "optimizer": {}}):
+    other = {"module.a": torch.zeros(1)}
+    for content in (
+        state,
+        {"state_dict": state, "epoch": 3},
+        {"model": state, "optimizer": {}},
+        {"student": other, "teacher": state, "args": {}},
+        {"student": state},
+    ):
         assert state_dict_of(content, tmp_path, WeightsError) == {"a": torch.ones(1)}
+
+
+class EasyDict(dict[str, object]):
+    """As the package of that name has it: a mapping with attributes."""
+
+
+def test_options_beside_the_weights_are_read_as_mappings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("easydict")
+    monkeypatch.setattr(module, "EasyDict", EasyDict, raising=False)
+    monkeypatch.setitem(sys.modules, "easydict", module)
+    monkeypatch.setattr(EasyDict, "__module__", "easydict")
+    easy = EasyDict(lr=1e-3)
+    easy.__dict__["depth"] = 3
+    content = {
+        "teacher": {"a": torch.ones(1)},
+        "args": Namespace(lr=1e-3, more=Namespace(paths=[PurePosixPath("/tmp/out")])),
+        "simple": SimpleNamespace(a=[1, 2]),
+        "easy": easy,
+    }
+    for zipped in (True, False):
+        torch.save(content, tmp_path / "f.pth", _use_new_zipfile_serialization=zipped)
+        found = safe_load(tmp_path / "f.pth", WeightsError)
+        assert torch.equal(found["teacher"]["a"], torch.ones(1))
+        assert [type(found[name]) for name in ("args", "simple", "easy")] == 3 * [OrderedDict]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from calr_cli.method.build import build_average
 from calr_cli.models.batch_norm import synchronise_batch_norms
 from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.encoder import Encoder
+from calr_cli.models.vit import VITS
 from calr_cli.training.cluster_contrast import MemoryTerm
 from calr_cli.training.epoch import train_epoch
 from calr_cli.training.memory import ClusterMemory
@@ -30,6 +32,7 @@ from calr_cli.training.proxies import CameraProxies, proxy_labels
 from calr_cli.training.reproducibility import keyed_rng
 from calr_cli.training.step import Batching
 from tests.support.features import unit_features
+from tests.support.small_vits import SMALL_VITS
 
 CLUSTERS, CAMERAS, IMAGES, STEPS = 5, 3, 41, 3
 
@@ -44,11 +47,13 @@ class Scenario:
     aligned: bool = False
     plus: bool = False
     """With camera proxies, a memory in groups, and a running average."""
+    vit: bool = False
+    """A vision transformer with a stem of convolutions, and stochastic depth."""
 
 
 class DoubleEncoder(Encoder):
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images.double())
+    def forward(self, images: Tensor, kept_branches: Tensor | None = None) -> Tensor:
+        return super().forward(images.double(), kept_branches)
 
 
 def train_scenarios(
@@ -64,12 +69,21 @@ def trained(processes: int, scenarios: list[Scenario], logs: Path) -> list[dict[
     return launch(train_scenarios, (scenarios,), devices=devices, reporter=SilentReporter(), logs=logs)
 
 
+def _encoder(scenario: Scenario) -> Encoder:
+    if not scenario.vit:
+        return DoubleEncoder("resnet18").double()
+    with patch.dict(VITS, SMALL_VITS):
+        encoder = DoubleEncoder("vit_small_ics", "cls", 32, 16).double()
+    encoder.drop_path = 0.5
+    return encoder
+
+
 def _train(device: torch.device, scenario: Scenario) -> dict[str, Tensor]:
     torch.manual_seed(0)
-    encoder = DoubleEncoder("resnet18").double()
+    encoder = _encoder(scenario)
     alignment = None
     if scenario.aligned:
-        alignment = CameraAlignment(CameraClassifier(512, CAMERAS).double(), 0.5, "logits")
+        alignment = CameraAlignment(CameraClassifier(encoder.feature_dim, CAMERAS).double(), 0.5, "logits")
     if scenario.group_size == 0 and collectives.world_size() > 1:
         synchronise_batch_norms(encoder)
         if alignment is not None:
@@ -80,14 +94,14 @@ def _train(device: torch.device, scenario: Scenario) -> dict[str, Tensor]:
     pixels = StoredPixels(rng.integers(0, 256, (IMAGES, 32, 16, 3), np.uint8))
     labels, camids = rng.integers(0, CLUSTERS, IMAGES), rng.integers(0, CAMERAS, IMAGES)
     memory = ClusterMemory(
-        torch.from_numpy(unit_features(0, CLUSTERS, 512)).double(),
+        torch.from_numpy(unit_features(0, CLUSTERS, encoder.feature_dim)).double(),
         groups=np.arange(CLUSTERS) % 2 if scenario.plus else None,
     )
     terms: list[Term] = [MemoryTerm(memory, labels)]
     average = None
     if scenario.plus:
         num_rows = int(proxy_labels(labels, camids).max()) + 1
-        rows = torch.from_numpy(unit_features(1, num_rows, 512)).double()
+        rows = torch.from_numpy(unit_features(1, num_rows, encoder.feature_dim)).double()
         terms.append(CameraProxies(0.5, 0.1, 0.07, 4)(rows, labels, camids))
         average = build_average(encoder, 0.9)
     weights = np.linspace(0, 2, CLUSTERS).astype(np.float32) if scenario.weighted else None

@@ -14,6 +14,7 @@ SCENARIOS = {
     "a smaller last group": Scenario(batch_size=22, weighted=True, aligned=True),
     "fewer groups than processes": Scenario(batch_size=13, weighted=True, aligned=True),
     "one group over all": Scenario(batch_size=22, group_size=0, weighted=True, aligned=True),
+    "a vision transformer": Scenario(batch_size=22, weighted=True, aligned=True, vit=True),
     "proxies, groups of rows and an average": Scenario(batch_size=13, weighted=True, plus=True),
 }
 SINGLE_PRECISION = ("losses", "features")  # of the losses that are shown, and of features
