@@ -16,7 +16,7 @@ from calr_cli.models.vit import VITS
 IBN_BASE = {"resnet_ibn50a": "resnet50", "resnet_ibn101a": "resnet101"}
 """The torchvision network behind each IBN architecture."""
 
-ARCHS: tuple[str, ...] = (
+CONVOLUTIONAL: tuple[str, ...] = (
     "resnet18",
     "resnet34",
     "resnet50",
@@ -24,8 +24,10 @@ ARCHS: tuple[str, ...] = (
     "resnet152",
     *IBN_BASE,
     "mobilenet_v2",
-    *VITS,
 )
+"""The convolutional architectures."""
+
+ARCHS = (*CONVOLUTIONAL, *VITS)
 """The architectures, by their names for users."""
 
 
@@ -49,7 +51,7 @@ def build_backbone(arch: str) -> tuple[nn.Module, int]:
     files load without renaming.
 
     Args:
-        arch: One of ``ARCHS``, but no vision transformer.
+        arch: One of ``CONVOLUTIONAL``.
 
     Returns:
         The network, which maps images (B, 3, H, W) to feature_map (B, C, ceil(H / 16), ceil(W / 16)); and C.

@@ -119,7 +119,8 @@ def foreign_weights(content: Any, path: Path, error_class: type[CalrError]) -> F
             raise error_class(f"{path}: {convention.key_of(name)} has the shape {tuple(value.shape)}")
     unused = tuple(key for key, name in named.items() if name is None)
     notes = {key: content[key] for key in NOTES if isinstance(content.get(key), int | float)}
-    statistics = statistics_of(content, state, arch, tensors)
+    if (statistics := statistics_of(content, state, arch, tensors)) is None:
+        raise error_class(f"{path} has a pixel_mean or pixel_std that is not three numbers, or not above 0")
     return ForeignWeights(path, convention, arch, tensors, unused, notes, statistics)
 
 

@@ -14,9 +14,8 @@ from calr_cli.downloads import Check, Digest, DriveFile, DriveFolderFile, Source
 from calr_cli.errors import WeightsError
 from calr_cli.events import Reporter
 from calr_cli.files import calr_home
-from calr_cli.models.backbones import ARCHS, IBN_BASE, check_arch
+from calr_cli.models.backbones import CONVOLUTIONAL, IBN_BASE, check_arch
 from calr_cli.models.network_check import NetworkCheck, VitCheck
-from calr_cli.models.vit import VITS
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def _of_persons(name: str, drive_id: str | None = None) -> Release:
 IBN_RELEASE = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0/"
 
 RELEASES: dict[str, Release] = {
-    **{arch: _torchvision(arch) for arch in ARCHS if arch not in IBN_BASE and arch not in VITS},
+    **{arch: _torchvision(arch) for arch in CONVOLUTIONAL if arch not in IBN_BASE},
     "resnet50": Release(
         "https://download.pytorch.org/models/resnet50-0676ba61.pth",
         "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",

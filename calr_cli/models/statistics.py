@@ -12,11 +12,13 @@ from calr_cli.data.augment import HALF, IMAGENET, PixelStatistics
 from calr_cli.models.vit import VITS
 from calr_cli.models.vit_files import grid_in
 
+Channels = tuple[float, float, float]
+
 
 def statistics_of(
     content: Mapping[str, Any], state: Mapping[str, Tensor], arch: str, tensors: Mapping[str, Tensor]
-) -> PixelStatistics:
-    """What a file says of itself, else what is usual for its network.
+) -> PixelStatistics | None:
+    """What a file says of itself, else what is usual for its network; None if what it says makes no sense.
 
     Vision transformers that were pretrained on images of persons take 0.5. Those of ImageNet, whose input is
     square, mostly take ImageNet's own.
@@ -30,15 +32,22 @@ def statistics_of(
     card = content.get("card")
     if isinstance(card, Mapping) and "mean" in card and "std" in card:
         return PixelStatistics(card["mean"], card["std"])
-    usual = np.array([IMAGENET.mean, IMAGENET.std])
-    if "pixel_mean" in state and "pixel_std" in state:
-        found = [(state[key].double() / 255).flatten().tolist() for key in ("pixel_mean", "pixel_std")]
-        if [len(values) for values in found] == [3, 3] and not np.allclose(found, usual, atol=2e-4):
-            return PixelStatistics(tuple(found[0]), tuple(found[1]))
     if arch in VITS:
         grid = grid_in(tensors)
         return IMAGENET if grid is not None and grid[0] == grid[1] else HALF
-    return IMAGENET
+    mean = _of_fast_reid(state.get("pixel_mean"), IMAGENET.mean)
+    std = _of_fast_reid(state.get("pixel_std"), IMAGENET.std)
+    return None if mean is None or std is None or min(std) <= 0 else PixelStatistics(mean, std)
+
+
+def _of_fast_reid(values: Tensor | None, usual: Channels) -> Channels | None:
+    """Three of its numbers, of pixels from 0 to 255; ``usual`` if they are that, rounded, or not there."""
+    if values is None:
+        return usual
+    found = (values.double() / 255).flatten().tolist()
+    if len(found) != 3 or not np.isfinite(found).all():
+        return None
+    return usual if np.allclose(found, usual, atol=2e-4) else (found[0], found[1], found[2])
 
 
 def unusual(statistics: PixelStatistics, arch: str) -> bool:

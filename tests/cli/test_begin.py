@@ -138,7 +138,7 @@ def test_unknown_device(calr: Calr) -> None:
 def test_weights_that_are_not_there_keep_training_from_starting(calr: Calr, veri: str, folder: Path) -> None:
     answer = calr("train-inter", "-d", veri, "--pretrained", "absent.pth")
     assert answer.exit_code == 1
-    assert answer.errors == ["error: no weights file absent.pth. Give a path, 'imagenet' or 'none'"]
+    assert answer.errors == ["error: no weights file absent.pth. Give a path, 'imagenet', 'person' or 'none'"]
     assert list(folder.iterdir()) == []
 
 

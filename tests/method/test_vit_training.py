@@ -100,8 +100,8 @@ def test_plus_trains_on_from_the_network_of_stage_1(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as error:
         check_start_model(wider, intra.local_labels)
     assert error.value.lines() == [
-        f"{intra.model} is a vit_small for 32 x 32, not for 32 x 48. Give --height 32 --width 32, or run stage 1 "
-        "again"
+        f"{intra.model} is a vit_small for 32 x 32, not for 32 x 48. Give --height 32 --width 32, or run "
+        "stage 1 again"
     ]
 
 

@@ -6,13 +6,13 @@ from torch import nn
 from torchvision.models import get_model
 
 from calr_cli.errors import ConfigError
-from calr_cli.models.backbones import ARCHS, IBN_BASE, FullPrecisionConv2d, build_backbone
+from calr_cli.models.backbones import CONVOLUTIONAL, IBN_BASE, FullPrecisionConv2d, build_backbone
 from calr_cli.models.ibn import InstanceBatchNorm
 
 CHANNELS = {"resnet18": 512, "resnet34": 512, "mobilenet_v2": 1280}
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", CONVOLUTIONAL)
 def test_feature_map_is_a_sixteenth_of_the_image(arch: str) -> None:
     """Stride 32 (a 2 x 1 map here) would mean that the last stage still halves the map."""
     backbone, channels = build_backbone(arch)
@@ -22,7 +22,7 @@ def test_feature_map_is_a_sixteenth_of_the_image(arch: str) -> None:
     assert feature_map.shape == (1, channels, 4, 2)
 
 
-@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch not in IBN_BASE])
+@pytest.mark.parametrize("arch", [arch for arch in CONVOLUTIONAL if arch not in IBN_BASE])
 def test_key_names_and_shapes_are_torchvisions(arch: str) -> None:
     """Published ImageNet files must load without renaming."""
     with torch.device("meta"):
@@ -62,7 +62,7 @@ def test_unknown_arch_names_the_nearest_and_all() -> None:
         build_backbone("resnet_ibn50")
     assert error.value.lines() == [
         "unknown arch 'resnet_ibn50' (did you mean 'resnet_ibn50a'?). Known: resnet18, resnet34, resnet50, "
-        "resnet101, resnet152, resnet_ibn50a, resnet_ibn101a, mobilenet_v2"
+        "resnet101, resnet152, resnet_ibn50a, resnet_ibn101a, mobilenet_v2, vit_small, vit_base, vit_small_ics"
     ]
     with pytest.raises(ConfigError, match=r"^unknown arch 'vit'\. Known: resnet18, "):
         build_backbone("vit")

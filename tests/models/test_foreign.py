@@ -13,6 +13,7 @@ from calr_cli.models.backbones import ARCHS
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.foreign import ForeignWeights, build_foreign, describe, foreign_weights
 from calr_cli.models.pretrained import read_weights
+from calr_cli.models.vit import VITS
 from tests.support.foreign import Network, Saved, cap, fast_reid, spcl, torchreid, transreid
 
 PROGRAMS: dict[str, Callable[[Network], Saved]] = {
@@ -93,7 +94,7 @@ def test_blocks_of_three_convolutions(tmp_path: Path, ibn: bool) -> None:
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_architecture_is_recognised(arch: str) -> None:
     with torch.device("meta"):  # names and shapes without numbers
-        state = Encoder(arch).state_dict()
+        state = Encoder(arch, "cls" if arch in VITS else "gem").state_dict()
     assert foreign_weights(state, Path("f"), WeightsError).arch == arch
 
 
@@ -211,17 +212,22 @@ def test_what_is_not_recognised_gives_the_list_of_what_is(tmp_path: Path) -> Non
     assert refusal(transformer, tmp_path) == [
         "FILE is no network that calr recognises; its keys: base.cls_token, base.blocks.0.norm1.weight. "
         "Known are resnet18, resnet34, resnet50, resnet101, resnet152, resnet_ibn50a, resnet_ibn101a, "
-        "mobilenet_v2, by the names of calr, SpCL/ClusterContrast/CALR, CAP, bag of tricks, "
-        "TransReID, fast-reid, fast-reid of 2020, torchreid, torchvision"
+        "mobilenet_v2, vit_small, vit_base, vit_small_ics, by the names of calr, SpCL/ClusterContrast/CALR, CAP, bag of tricks, "
+        "TransReID, fast-reid, fast-reid of 2020, torchreid, torchvision, TransReID-SSL, timm, DINO, MoCo, MoCo v3"
     ]
 
 
-def test_other_pixel_statistics_are_refused(network: Network, tmp_path: Path) -> None:
+def test_other_pixel_statistics_are_taken_if_they_are_some(network: Network, tmp_path: Path) -> None:
     content = fast_reid(network).content
     state = content["model"] | {"pixel_std": torch.full((1, 3, 1, 1), 127.5)}
-    assert refusal({"model": state}, tmp_path) == [
-        "FILE has pixel_std [127.5, 127.5, 127.5], not ImageNet's, which calr takes"
-    ]
+    weights = opened({"model": state}, tmp_path)
+    statistics = "mean 0.485 0.456 0.406, std 0.5 0.5 0.5"
+    assert str(built(weights).statistics) == statistics
+    assert f"; pixels normalised by: {statistics}; " in describe(weights, "resnet18", "gem")
+    for impossible in (torch.zeros(3), torch.ones(2), torch.full((3,), float("nan"))):
+        assert refusal({"model": state | {"pixel_std": impossible}}, tmp_path) == [
+            "FILE has a pixel_mean or pixel_std that is not three numbers, or not above 0"
+        ]
 
 
 @pytest.mark.parametrize(

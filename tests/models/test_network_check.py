@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -55,5 +56,5 @@ def test_other_networks(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     assert problem(not_finite) == "holds values that are not finite numbers"
     path.write_bytes(b"")
     assert CHECK.problem(path) == "is empty"
-    torch.save({"state_dict": weights, "path": Path("x")}, path)
+    torch.save({"state_dict": weights, "number": Fraction(1, 2)}, path)
     assert CHECK.problem(path) == "holds more than tensors and plain values; nothing in it was executed"

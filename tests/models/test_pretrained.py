@@ -178,7 +178,9 @@ def test_not_a_weights_file(tmp_path: Path, encoder: Encoder) -> None:
     assert refusal(encoder, text) == [f"{text} is not a torch file, or it is damaged or cut short"]
     assert refusal(encoder, tmp_path) == [f"{tmp_path} is a folder, not a file"]
     absent = tmp_path / "absent.pth"
-    assert refusal(encoder, absent) == [f"no weights file {absent}. Give a path, 'imagenet' or 'none'"]
+    assert refusal(encoder, absent) == [
+        f"no weights file {absent}. Give a path, 'imagenet', 'person' or 'none'"
+    ]
 
 
 def test_torch_files_with_something_else_in_them(tmp_path: Path, encoder: Encoder) -> None:

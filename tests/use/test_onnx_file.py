@@ -14,7 +14,7 @@ from torch import nn
 
 from calr_cli.data.augment import normalise
 from calr_cli.errors import CheckpointError
-from calr_cli.models.backbones import ARCHS
+from calr_cli.models.backbones import CONVOLUTIONAL
 from calr_cli.models.batch_norm import BATCH_NORMS
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.foreign import build_foreign, foreign_weights
@@ -71,7 +71,7 @@ def largest_difference(encoder: Encoder, folder: Path) -> float:
 
 
 # Deeper networks are more of the same blocks; the pooling does not depend on what comes before it.
-SMALLER = [arch for arch in ARCHS if "101" not in arch and "152" not in arch]
+SMALLER = [arch for arch in CONVOLUTIONAL if "101" not in arch and "152" not in arch]
 
 
 @pytest.mark.parametrize(("arch", "pooling"), [*((arch, "gem") for arch in SMALLER), ("resnet18", "avg")])
