@@ -2,6 +2,7 @@
 
     python benchmarks/training.py
     python benchmarks/training.py --arch mobilenet_v2 --height 128 --width 64 --batch-size 64
+    python benchmarks/training.py --arch vit_small
     python benchmarks/training.py --device cuda --epoch market
 
 Made-up JPEGs of 64 x 128 pixels, weights that are not trained. Each loop lives in a fresh process (the plain
@@ -30,11 +31,10 @@ from our_loop import OurLoop
 from PIL import Image
 from plain_loop import PlainLoop
 from torch.utils.flop_counter import FlopCounterMode
-from training_loops import Timing, Work
+from training_loops import Timing, Work, network
 
 from calr_cli.data.images import content_digest
 from calr_cli.data.samplers import cluster_batches
-from calr_cli.models.encoder import Encoder
 from calr_cli.training.precision import has_bf16
 from calr_cli.types import FloatArray, ImageSet, IntArray
 
@@ -125,7 +125,7 @@ def operations(arch: str, height: int, width: int) -> int:
     Backwards they are not counted: torch's counter overrates the gradients of depthwise convolutions.
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        Encoder(arch).eval()(torch.zeros(1, 3, height, width))
+        network(arch, height, width).eval()(torch.zeros(1, 3, height, width))
     return int(counter.get_total_flops())
 
 
@@ -218,7 +218,7 @@ def run(options: argparse.Namespace, scale: Scale, folder: Path) -> dict[str, An
     device = torch.device(options.device)
     size = SIZES["market"]
     ids = max(10, size.train_ids * scale.images // size.train)
-    feature_dim = Encoder(scale.arch).feature_dim
+    feature_dim = network(scale.arch, scale.height, scale.width).feature_dim
     data = made_up(scale.images, ids, size.cameras, feature_dim, seed=1)
     images = write_images(folder / "images", data)
     work = Work(

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from calr_cli.data.augment import IMAGENET
 from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.encoder import Encoder
+from calr_cli.models.vit import VITS
 from calr_cli.types import ImageSet
 
 TEMPERATURE, MOMENTUM, CAMERA_WEIGHT = 0.05, 0.1, 0.1
@@ -46,12 +48,19 @@ class Timing:
     rate: float
 
 
+def network(arch: str, height: int, width: int) -> Encoder:
+    """With ImageNet's pixel statistics, which every loop takes."""
+    encoder = Encoder(arch, "cls" if arch in VITS else "gem", height, width)
+    encoder.statistics = IMAGENET
+    return encoder
+
+
 def prepare(work: Work) -> tuple[Encoder, CameraClassifier]:
     """The same weights for every loop; batch norms that fit them, without which all features are alike."""
     if work.threads is not None:
         torch.set_num_threads(work.threads)
     torch.manual_seed(0)
-    encoder = Encoder(work.arch)
+    encoder = network(work.arch, work.height, work.width)
     norms = [module for module in encoder.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -19,6 +19,7 @@ from calr_cli.cli.app import app
 from calr_cli.cli.options import SETTING_FLAGS
 from calr_cli.config.loading import (
     ResolvedSettings,
+    family_names,
     flat_settings,
     preset_names,
     recipe_names,
@@ -39,10 +40,11 @@ INTRODUCTION = """\
 A setting gets its value from these sources. A later source overrides an earlier one:
 
 1. the default in the tables below;
-2. the preset of the dataset (`-d veri`), or the file of `--config FILE`, which replaces the preset;
-3. the recipe of `--recipe NAME`;
-4. `--set KEY=VALUE`, as often as needed, with the names below: `--set inter.memory.temperature=0.07`;
-5. a dedicated flag, such as `-b/--batch-size`.
+2. the family of the architecture (`vit` of `-a vit_small`);
+3. the preset of the dataset (`-d veri`), or the file of `--config FILE`, which replaces the preset;
+4. the recipe of `--recipe NAME`;
+5. `--set KEY=VALUE`, as often as needed, with the names below: `--set inter.memory.temperature=0.07`;
+6. a dedicated flag, such as `-b/--batch-size`.
 
 `--print-config` shows all settings and where each value came from. A file nests the dotted names, as the
 presets do (`calr presets show veri`). `null` means that calr works the value out as the table says. calr
@@ -51,6 +53,12 @@ reports all wrong or unknown settings at once, one line each.
 The word in brackets names the source of the default: *paper* (arXiv 2403.16450), *release* (the authors'
 program), *field* (usual in re-identification), *ours* (chosen for calr).
 """
+
+FAMILIES = """
+## What the families change
+
+The settings of `vit` are those that TransReID-SSL published for unsupervised training of vision
+transformers. A preset or a file overrides them."""
 
 PRESETS = """
 ## What the presets change
@@ -141,7 +149,8 @@ def configuration() -> str:
         lines += table(head, [setting_row(key) for key in keys]) if keys else []
     presets = changes({name: resolve_settings(name, None) for name in preset_names()}, "preset")
     recipes = changes({name: resolve_settings(None, None, recipe=name) for name in recipe_names()}, "recipe")
-    lines += [PRESETS, *presets, RECIPES, *recipes]
+    family = {name: resolve_settings(None, None, [f"model.arch={name}_small"]) for name in family_names()}
+    lines += [FAMILIES, *changes(family, "family"), PRESETS, *presets, RECIPES, *recipes]
     return INTRODUCTION + "\n".join(lines) + "\n"
 
 

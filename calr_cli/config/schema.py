@@ -52,6 +52,8 @@ def _not_one(value: int) -> int:
 
 def _three_numbers(value: Any) -> Any:
     """Three numbers from a list, from text (``0.5, 0.5, 0.5``), or from one number for all three."""
+    if value is None:
+        return None
     parts = value.strip("[]() ").split(",") if isinstance(value, str) else value
     parts = [parts] if isinstance(parts, int | float) else parts
     try:
@@ -63,13 +65,13 @@ def _three_numbers(value: Any) -> Any:
     return numbers if len(numbers) == 3 else 3 * numbers
 
 
-def _above_zero(values: tuple[float, ...]) -> tuple[float, ...]:
-    if min(values) <= 0:
+def _above_zero(values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    if values is not None and min(values) <= 0:
         raise PydanticCustomError("numbers", "must be numbers above 0: pixels are divided by them")
     return values
 
 
-Channels = Annotated[tuple[float, float, float], BeforeValidator(_three_numbers)]
+Channels = Annotated[tuple[float, float, float] | None, BeforeValidator(_three_numbers)]
 Divisors = Annotated[Channels, AfterValidator(_above_zero)]
 NumInstances = Annotated[int, bounded_by("batch_size")]
 K2 = Annotated[int, bounded_by("k1")]
@@ -87,10 +89,10 @@ class Data(Section):
     dataset: str = setting("synthetic", "name of a prepared dataset [ours]")
     height: int = setting(256, "height images are resized to, pixels [field]", ge=32)
     width: int = setting(128, "width images are resized to, pixels [field]", ge=32)
-    mean: Channels | None = setting(
+    mean: Channels = setting(
         None, "mean of pixels from 0 to 1 per channel; null: as the weights were trained with [field]"
     )
-    std: Divisors | None = setting(
+    std: Divisors = setting(
         None, "standard deviation of the same; null: as the weights were trained with [field]"
     )
     workers: int = setting(4, "threads that decode images [ours]", ge=1)

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chisquare, ks_2samp
 from torchvision.transforms import Normalize
 
-from calr_cli.data.augment import IMAGENET_MEAN, Augmentation, Draws, normalise
+from calr_cli.data.augment import HALF, IMAGENET_MEAN, Augmentation, Draws, normalise
 from tests.support.augmentation_oracle import augmented, draw_rectangle
 
 NOTHING = Augmentation(flip_probability=0, padding=0, erasing_probability=0)
@@ -80,6 +80,17 @@ def test_border_and_erased_values_are_exact() -> None:
     expected[:, :2] = expected[:, :, :2] = black[:, None, None]
     expected[:, 1:5, 3:5] = torch.tensor(IMAGENET_MEAN)[:, None, None]
     assert torch.equal(found, expected)
+
+
+def test_other_statistics_change_the_border_and_not_what_is_erased() -> None:
+    """TransReID-SSL normalises by 0.5 and erases with ImageNet's mean."""
+    augmentation = replace(NOTHING, padding=2, statistics=HALF)
+    draws = Draws(np.array([False]), np.array([[0, 0]]), np.array([[4, 4, 2, 2]]))
+    (found,) = augmentation.apply(torch.full((1, 8, 6, 3), 255, dtype=torch.uint8), draws)
+    assert torch.equal(found[:, :2], torch.full((3, 2, 6), -1.0))
+    assert torch.equal(found[:, 2:4, 2:], torch.full((3, 2, 4), 1.0))
+    assert torch.equal(found[:, 4:6, 4:6], torch.tensor(IMAGENET_MEAN)[:, None, None].expand(3, 2, 2))
+    assert torch.equal(normalise(torch.zeros(1, 1, 1, 3, dtype=torch.uint8), HALF), -torch.ones(1, 3, 1, 1))
 
 
 def test_a_part_of_a_batch_changes_as_in_the_whole() -> None:

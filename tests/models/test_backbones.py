@@ -62,7 +62,8 @@ def test_unknown_arch_names_the_nearest_and_all() -> None:
         build_backbone("resnet_ibn50")
     assert error.value.lines() == [
         "unknown arch 'resnet_ibn50' (did you mean 'resnet_ibn50a'?). Known: resnet18, resnet34, resnet50, "
-        "resnet101, resnet152, resnet_ibn50a, resnet_ibn101a, mobilenet_v2, vit_small, vit_base, vit_small_ics"
+        "resnet101, resnet152, resnet_ibn50a, resnet_ibn101a, mobilenet_v2, vit_small, vit_base, "
+        "vit_small_ics"
     ]
     with pytest.raises(ConfigError, match=r"^unknown arch 'vit'\. Known: resnet18, "):
         build_backbone("vit")

@@ -89,7 +89,8 @@ def test_a_setting_that_contradicts_the_model_is_refused(tmp_path: Path) -> None
     with pytest.raises(CheckpointError) as error:
         load_embedder(tmp_path / "model.pth", settings={"data.mean": "0.5,0.5,0.4"})
     assert error.value.lines() == [
-        f"{tmp_path / 'model.pth'} has mean (0.5, 0.5, 0.5), not (0.5, 0.5, 0.4). Leave that out: the model knows it"
+        f"{tmp_path / 'model.pth'} has mean (0.5, 0.5, 0.5), not (0.5, 0.5, 0.4). Leave that out: the "
+        "model knows it"
     ]
 
 
