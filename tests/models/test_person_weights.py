@@ -64,7 +64,7 @@ LAYOUTS: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
     ),
     "MoCo v3": (
         moco_v3,
-        " (backbone by the names of MoCo v3); left out: base_encoder.head (1), momentum_encoder (154), "
+        " (backbone by the names of MoCo v3); left out: base_encoder.head (1), momentum_encoder (151), "
         "predictor (1)",
     ),
 }
