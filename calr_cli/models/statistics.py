@@ -20,8 +20,8 @@ def statistics_of(
 ) -> PixelStatistics | None:
     """What a file says of itself, else what is usual for its network; None if what it says makes no sense.
 
-    Vision transformers that were pretrained on images of persons take 0.5. Those of ImageNet, whose input is
-    square, mostly take ImageNet's own.
+    Vision transformers that were pretrained on images of persons take 0.5, and so do those that were trained
+    to re-identify, which have a neck. Those of ImageNet, whose input is square, mostly take ImageNet's own.
 
     Args:
         content: What is in the file, for the card of calr.
@@ -34,7 +34,8 @@ def statistics_of(
         return PixelStatistics(card["mean"], card["std"])
     if arch in VITS:
         grid = grid_in(tensors)
-        return IMAGENET if grid is not None and grid[0] == grid[1] else HALF
+        is_square = grid is not None and grid[0] == grid[1]
+        return IMAGENET if is_square and "neck.running_mean" not in tensors else HALF
     mean = _of_fast_reid(state.get("pixel_mean"), IMAGENET.mean)
     std = _of_fast_reid(state.get("pixel_std"), IMAGENET.std)
     return None if mean is None or std is None or min(std) <= 0 else PixelStatistics(mean, std)

@@ -135,6 +135,8 @@ def test_ibn_resnets_of_a_teacher(tmp_path: Path) -> None:
 def test_a_square_grid_means_imagenet(tmp_path: Path) -> None:
     assert start("vit_small", pretrained("vit_small", 224, 224), tmp_path)[0].statistics == IMAGENET
     assert start("vit_small", pretrained("vit_small", 384, 128), tmp_path)[0].statistics == HALF
+    of_vehicles = pretrained("vit_small", 256, 256) | NECK  # TransReID's, fine-tuned
+    assert start("vit_small", of_vehicles, tmp_path)[0].statistics == HALF
 
 
 class Trap:
