@@ -84,8 +84,8 @@ class VisionTransformer(nn.Module):
         Returns:
             (B, 1 + patches, D), the class token first.
         """
-        patches = self.patch_embed(images)
-        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.pos_embed
+        patches = self.patch_embed(images)  # their number by shape: len() would fix it in an exported file
+        tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + self.pos_embed
         for number, block in enumerate(self.blocks):
             tokens = block(tokens, None if kept is None else kept[:, 2 * number : 2 * number + 2])
         normed: Tensor = self.norm(tokens)

@@ -41,6 +41,10 @@ def test_defaults_are_the_specified_ones() -> None:
             "weight_decay": 5e-4,
             "step_size": 20,
             "gamma": 0.1,
+            "name": "adam",
+            "momentum": 0.9,
+            "decayed": "all",
+            "warmup_epochs": 0,
         }
     assert settings.augment.model_dump() == {
         "flip_probability": 0.5,
