@@ -167,8 +167,8 @@ def build_foreign(
         encoder.feature_dim = dim
     elif not weights.part("neck."):
         encoder.add_module("neck", nn.Identity())
-    if problems := differences(encoder, weights, ("backbone.", "pooling.", "neck.", UNKNOWN)):
-        raise error_class(problems, hint_for(arch, weights))
+    if problem := difference(encoder, weights, ("backbone.", "pooling.", "neck.", UNKNOWN)):
+        raise error_class(problem, hint_for(arch, weights))
     encoder.load_state_dict(dict(weights.tensors), strict=False)
     encoder.statistics = weights.statistics
     return encoder.eval()
@@ -183,8 +183,8 @@ def fitted(weights: ForeignWeights, encoder: Encoder) -> ForeignWeights:
     return replace(weights, tensors={**weights.tensors, POSITIONS: positions})
 
 
-def differences(encoder: Encoder, weights: ForeignWeights, parts: tuple[str, ...]) -> list[str]:
-    """One line for each difference between ``parts`` of ``weights`` and the encoder.
+def difference(encoder: Encoder, weights: ForeignWeights, parts: tuple[str, ...]) -> str:
+    """What differs between ``parts`` of ``weights`` and the encoder, in one line; empty if nothing does.
 
     An exponent of GeM may be missing or superfluous, because users may override the pooling.
     """
@@ -207,11 +207,8 @@ def differences(encoder: Encoder, weights: ForeignWeights, parts: tuple[str, ...
         "unexpected keys": [key_of(name) for name in unexpected],
         "keys of another shape": misshapen,
     }
-    return [
-        f"{weights.path} does not fit {encoder.arch}: {kind} ({len(keys)}): {_shortened(keys)}"
-        for kind, keys in kinds.items()
-        if keys
-    ]
+    found = [f"{kind} ({len(keys)}): {_shortened(keys)}" for kind, keys in kinds.items() if keys]
+    return f"{weights.path} does not fit {encoder.arch}: {'; '.join(found)}" if found else ""
 
 
 def hint_for(arch: str, weights: ForeignWeights) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from calr_cli.errors import WeightsError
 from calr_cli.models.backbones import build_backbone
 from calr_cli.models.encoder import Encoder
-from calr_cli.models.foreign import differences, fitted, foreign_weights
+from calr_cli.models.foreign import difference, fitted, foreign_weights
 from calr_cli.models.reading import safe_load, state_dict_of
 
 IMAGENET_CLASSES = 1000
@@ -65,8 +65,8 @@ class VitCheck:
             return f"is of {weights.arch}, not of {self.arch}"
         with torch.device("meta"):
             encoder = Encoder(self.arch, "cls")
-        if lines := differences(encoder, fitted(weights, encoder), ("backbone.",)):
-            return lines[0].removeprefix(f"{path} ")
+        if problem := difference(encoder, fitted(weights, encoder), ("backbone.",)):
+            return problem.removeprefix(f"{path} ")
         return _finiteness(weights.tensors.values())
 
 

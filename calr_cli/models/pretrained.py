@@ -7,7 +7,7 @@ from pathlib import Path
 from calr_cli.errors import WeightsError
 from calr_cli.models.conventions import TORCHVISION, TORCHVISION_MOBILENET
 from calr_cli.models.encoder import Encoder
-from calr_cli.models.foreign import ForeignWeights, differences, fitted, foreign_weights, grouped, hint_for
+from calr_cli.models.foreign import ForeignWeights, difference, fitted, foreign_weights, grouped, hint_for
 from calr_cli.models.reading import safe_load
 from calr_cli.models.released_weights import RELEASES, cached_weights
 
@@ -46,8 +46,8 @@ def load_pretrained(encoder: Encoder, source: str) -> str:
         if not path.exists():
             raise WeightsError(f"no weights file {path}", "Give a path, 'imagenet', 'person' or 'none'")
     weights = fitted(read_weights(path), encoder)
-    if problems := differences(encoder, weights, ("backbone.",)):
-        raise WeightsError(problems, hint_for(encoder.arch, weights))
+    if problem := difference(encoder, weights, ("backbone.",)):
+        raise WeightsError(problem, hint_for(encoder.arch, weights))
     own = encoder.state_dict()
     taken = {
         name: value

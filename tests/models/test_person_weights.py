@@ -208,6 +208,10 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
         lambda state: dino(without(state, "norm.weight", "blocks.3.attn.proj.bias")),
         "missing keys (2): backbone.blocks.3.attn.proj.bias, backbone.norm.weight",
     ),
+    "a norm more instead": (
+        lambda state: without(state, "norm.") | {"fc_norm.weight": torch.ones(24)},
+        "missing keys (2): norm.weight, norm.bias; unexpected keys (1): fc_norm.weight",
+    ),
     "left over": (
         lambda state: state | {"blocks.0.ls1.gamma": torch.ones(24)},
         "unexpected keys (1): blocks.0.ls1.gamma",

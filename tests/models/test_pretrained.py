@@ -81,9 +81,8 @@ def test_keys_that_do_not_match_are_listed(
     del state["conv1.weight"], state["layer1.0.conv1.weight"]
     torch.save(state, path := tmp_path / "w.pth")
     assert refusal(encoder, path) == [
-        f"{path} does not fit resnet18: missing keys (2): conv1.weight, layer1.0.conv1.weight",
-        f"{path} does not fit resnet18: unexpected keys (1): extra.weight",
-        f"{path} does not fit resnet18: keys of another shape (1): bn1.weight (3,) instead of (64,). {HINT}",
+        f"{path} does not fit resnet18: missing keys (2): conv1.weight, layer1.0.conv1.weight; unexpected "
+        f"keys (1): extra.weight; keys of another shape (1): bn1.weight (3,) instead of (64,). {HINT}"
     ]
 
 
