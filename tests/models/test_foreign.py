@@ -181,10 +181,7 @@ def refusal(content: object, tmp_path: Path, arch: str | None = None) -> list[st
 
 def test_another_architecture_is_refused_with_the_keys(network: Network, tmp_path: Path) -> None:
     (line,) = refusal(spcl(network).content, tmp_path, "resnet_ibn50a")
-    start = (
-        "FILE does not fit resnet_ibn50a: missing keys (215): base.4.0.bn1.IN.weight, base.4.0.bn1.IN.bias, "
-    )
-    assert line.startswith(start)
+    assert line.startswith("FILE does not fit resnet_ibn50a: missing keys (215): base.4.0.bn1.IN.weight, ")
     assert "; unexpected keys (30): base.4.0.bn1.weight, base.4.0.bn1.bias, " in line
     assert line.endswith(". It looks like resnet18: give -a resnet18, or another file")
 
