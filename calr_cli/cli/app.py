@@ -18,6 +18,7 @@ from rich.markup import escape
 from calr_cli import __version__
 from calr_cli.allocation import keep_freed_memory, spin_briefly
 from calr_cli.cli.arguments import Command
+from calr_cli.cli.cluster import cluster
 from calr_cli.cli.compare import compare
 from calr_cli.cli.demo import demo
 from calr_cli.cli.embed import embed
@@ -140,6 +141,7 @@ add(app, "runs", runs)
 add(app, "embed", embed)
 add(app, "search", search)
 add(app, "compare", compare)
+add(app, "cluster", cluster)
 add(app, "export", export)
 add(app, "demo", demo)
 labels = group(

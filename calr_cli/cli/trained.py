@@ -80,7 +80,7 @@ def similarity_threshold(
     if calibration is None:
         raise ConfigError(
             f"--threshold {text}: this model is not calibrated, it has no probabilities",
-            f"Give a similarity such as 0.6, or calibrate it: {_calibrate(resume)}",
+            f"Give a similarity such as 0.6, or calibrate it: {calibrate_words(resume)}",
         )
     return calibration.similarity_at(value, prior)
 
@@ -91,7 +91,7 @@ def tell_calibration(
     """One line: what the probabilities rest on, or why there are none."""
     if calibration is None:
         reporter.note(
-            f"this model is not calibrated: similarities only. To calibrate it: {_calibrate(resume)}"
+            f"this model is not calibrated: similarities only. To calibrate it: {calibrate_words(resume)}"
         )
         return
     assert prior is not None
@@ -99,5 +99,6 @@ def tell_calibration(
     reporter.note(f"probabilities: {calibration.origin}; {before}")
 
 
-def _calibrate(resume: str) -> str:
+def calibrate_words(resume: str) -> str:
+    """The command that calibrates the model."""
     return f"calr evaluate --calibrate --resume {shlex.quote(resume)}"

@@ -6,8 +6,11 @@ import numpy as np
 
 from calr_cli.types import FloatArray, IntArray
 
+FEWEST = 16
+"""Images of a camera from which mean and scale say something of the camera and not of who stood there."""
 
-def standardise_by_camera(features: FloatArray, camids: IntArray) -> FloatArray:
+
+def standardise_by_camera(features: FloatArray, camids: IntArray, fewest: int = 1) -> FloatArray:
     """Give all cameras' features the same mean and spread, so that neighbours do not prefer their own camera.
 
     Each dimension is shifted and scaled within a camera to mean 0 and standard deviation 1. A dimension
@@ -16,6 +19,7 @@ def standardise_by_camera(features: FloatArray, camids: IntArray) -> FloatArray:
     Args:
         features: (N, D) unit rows, so that the root mean square is 1 / sqrt(D).
         camids: (N,).
+        fewest: Cameras with fewer images take mean and deviation of all images.
 
     Returns:
         (N, D) float32 unit rows; a row of zeros, such as the row of a camera's only image, stays 0.
@@ -30,7 +34,8 @@ def standardise_by_camera(features: FloatArray, camids: IntArray) -> FloatArray:
     for camid in np.unique(camids):
         rows = np.flatnonzero(camids == camid)
         own = features[rows].astype(np.float64)
-        result[rows] = (own - own.mean(axis=0)) / (own.std(axis=0) + least)
+        counted = own if len(rows) >= fewest else features.astype(np.float64)
+        result[rows] = (own - counted.mean(axis=0)) / (counted.std(axis=0) + least)
     lengths = np.linalg.norm(result, axis=1, keepdims=True)
     result /= np.where(lengths > 0, lengths, 1)
     return result
