@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,8 +147,8 @@ def cluster(
             f"Calibrate it: {calibrate_words(resume)}, or leave --same out",
         )
     from calr_cli.prepare.prepared import load_dataset
+    from calr_cli.use.by_camera import standardised
     from calr_cli.use.identities import Fineness, find_identities
-    from calr_cli.use.piles import per_camera as standardised
     from calr_cli.use.piles import pile_of_dataset, pile_of_images
 
     if dataset is not None:
@@ -155,7 +156,7 @@ def cluster(
     else:
         pile = pile_of_images(embedder, sources, pattern, reporter)
     if per_camera:
-        pile = standardised(pile, reporter)
+        pile = replace(pile, features=standardised(pile.features, pile.cameras, reporter))
     fineness = Fineness(probability, num_identities, bool(given), min_images)
     found = find_identities(
         embedder.settings, pile, fineness, embedder.calibration, embedder.encoder.device, reporter
@@ -277,8 +278,6 @@ def clustering_given(resolved: ResolvedSettings) -> Settings:
 
 def summary_of(found: Identities, resume: str, output: Path) -> dict[str, Any]:
     """What ``--json`` prints."""
-    from dataclasses import asdict
-
     from calr_cli.clustering.quality import label_quality
     from calr_cli.types import UNKNOWN_PID
 

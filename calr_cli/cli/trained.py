@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -53,6 +54,23 @@ def open_trained(resume: str, flags: SettingFlags, device: str | None, reporter:
     reporter.note(f"model: {path}")
     given = {key: Given(value, flag) for key, (flag, value) in flags.items()}
     return open_embedder(path, choose_devices(None, device, None, reporter)[0], given, reporter)
+
+
+def check_pattern(pattern: str | None, per_camera: bool) -> None:
+    """Raise if the cameras that a pattern says are of no use.
+
+    Raises:
+        ConfigError: It is given without ``--per-camera``.
+    """
+    if pattern is not None and not per_camera:
+        raise ConfigError("--pattern is for --per-camera, which is not given")
+
+
+def uncalibrated(embedder: Embedder, reporter: Reporter) -> Embedder:
+    """The model without its calibration, which is of features that are not standardised."""
+    if embedder.calibration is not None:
+        reporter.note("--per-camera: similarities only, a model is calibrated without it")
+    return replace(embedder, calibration=None)
 
 
 def similarity_threshold(

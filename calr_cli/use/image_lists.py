@@ -92,6 +92,13 @@ def list_known_images(
     return images
 
 
+def cameras_in_names(paths: Sequence[str], pattern: str | None) -> list[str]:
+    """What the pattern's group camid finds in each path; "" where there is nothing."""
+    regex = None if pattern is None else compiled_pattern(pattern)
+    found = (regex.search(normalize("NFC", path)) if regex else None for path in paths)
+    return [(match.groupdict().get("camid") or "") if match else "" for match in found]
+
+
 def paths_from(folder: Path) -> Callable[[str], str]:
     """How a table's paths, which are relative to its folder, are called here."""
     # What steps back from the folder of a link steps back from where the link leads.

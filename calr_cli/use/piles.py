@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from calr_cli.data.tables import first_names
-from calr_cli.distances.camera_shift import FEWEST, standardise_by_camera
 from calr_cli.errors import DataError
 from calr_cli.events import Reporter
 from calr_cli.prepare.datasets.own import spelt
@@ -85,35 +83,3 @@ def _pile(embedder: Embedder, known: Mapping[str, Known], reporter: Reporter) ->
     if 0 < (unknown := cameras.count("")) < len(cameras):
         reporter.warning(f"the camera of {unknown:,} images is not known: they count as of one more camera")
     return Pile(kept.paths, kept.digests, kept.rows(), cameras, failed=kept.failed)
-
-
-def per_camera(pile: Pile, reporter: Reporter) -> Pile:
-    """The pile with features that are standardised by camera; see `standardise_by_camera`.
-
-    Raises:
-        DataError: No camera is known.
-    """
-    if not any(pile.cameras):
-        raise no_cameras()
-    warn_of_few(pile.cameras, reporter)
-    return replace(pile, features=standardise_by_camera(pile.features, pile.camids, FEWEST))
-
-
-def no_cameras() -> DataError:
-    """The answer to ``--per-camera`` where cameras are not known."""
-    return DataError(
-        "--per-camera: no camera of the images is known",
-        "Give --pattern with a group camid, such as 'cam(?P<camid>\\d+)', or a table with a column camid",
-    )
-
-
-def warn_of_few(cameras: Sequence[str], reporter: Reporter) -> None:
-    """Say which cameras have too few images for a mean and scale of their own."""
-    names, counts = np.unique(np.array(cameras), return_counts=True)
-    if few := [
-        name or "not known" for name, count in zip(names.tolist(), counts, strict=True) if count < FEWEST
-    ]:
-        reporter.warning(
-            f"fewer than {FEWEST} images of camera {first_names(few)}: the mean and scale of all images are "
-            "taken for them"
-        )

@@ -17,9 +17,15 @@ from calr_cli.method.estimates import block_bytes, memory_limit
 from calr_cli.types import FloatArray
 from calr_cli.use.embedding import Embedder, Precision
 from calr_cli.use.feature_files import FeatureFile, Features, has_features, open_features
-from calr_cli.use.image_lists import list_images
+from calr_cli.use.image_lists import cameras_in_names, list_known_images
 from calr_cli.use.kept_features import KeptFeatures, kept_features
 from calr_cli.use.verdict import reaches
+
+PER_CAMERA = "-per-camera"
+"""What ends the model of features that are standardised: they cannot be compared with those that are not."""
+
+BLOCK_ROWS = 4096
+"""Of a gallery that is read for anything but products."""
 
 PRECISION_EFFECT = 0.1
 """How far a similarity moves at most, as measured, if one of two features is of another precision."""
@@ -34,22 +40,32 @@ class Gallery:
         dim: D.
         embedder: The model, computing in what the features were computed in: for the queries.
         read: Gives the features in blocks of at most so many rows, (B, D) float32.
+        cameras: Name of the camera of each image, "" where it is not known.
     """
 
     paths: tuple[str, ...]
     dim: int
     embedder: Embedder
     read: Callable[[int], Iterator[FloatArray]]
+    cameras: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
 
 
-def open_gallery(embedder: Embedder, sources: Sequence[str], reporter: Reporter) -> Gallery:
+def open_gallery(
+    embedder: Embedder, sources: Sequence[str], reporter: Reporter, pattern: str | None = None
+) -> Gallery:
     """The gallery of feature files, and of folders and tables of images.
 
     The features of images are kept (`feature_store`), by their content and by the model, and taken from there
     the next time. Where files were made in another precision, images and queries are computed in that.
+
+    Args:
+        embedder: The model.
+        sources: Files, folders and tables.
+        reporter: Told what happens.
+        pattern: Says the cameras; see `list_known_images`.
 
     Raises:
         DataError: No such file, features of another model, or no image that can be read.
@@ -67,13 +83,17 @@ def open_gallery(embedder: Embedder, sources: Sequence[str], reporter: Reporter)
         images.append(source)
     embedder = _computing_like(files, embedder, reporter)
     parts: list[FeatureFile | KeptFeatures] = [*files]
+    cameras = [camera for file in files for camera in cameras_in_names(file.paths, pattern)]
     if images:
-        parts.append(kept_features(embedder, list_images(images, reporter), reporter))
+        known = list_known_images(images, reporter, pattern)
+        parts.append(kept_features(embedder, list(known), reporter))
+        cameras += [known[path].get("camid", "") for path in parts[-1].paths]
     return Gallery(
         tuple(chain.from_iterable(part.paths for part in parts)),
         embedder.encoder.feature_dim,
         embedder,
         lambda rows: chain.from_iterable(part.blocks(rows) for part in parts),
+        tuple(cameras),
     )
 
 
@@ -83,6 +103,11 @@ def _is_usable(file: FeatureFile, embedder: Embedder, reporter: Reporter) -> boo
     Raises:
         DataError: They are not, and there is nothing else in the file.
     """
+    if file.model == embedder.key + PER_CAMERA:
+        raise DataError(
+            f"{file.path} has features standardised by camera: queries cannot be made like them",
+            "Embed without --per-camera, and give --per-camera to search",
+        )
     is_table = file.path.suffix.lower() != ".npz"
     if is_table and file.model != embedder.key:
         which = "another model, or with another input size" if file.model else "a model that it does not name"

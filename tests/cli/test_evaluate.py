@@ -68,6 +68,25 @@ def test_a_run_keeps_the_figures_of_its_model(calr: Calr, run: RunFolder, veri_r
     assert calr("runs", ".", "--json").json["runs"][0]["mAP"] == figures["mAP"]
 
 
+def test_how_far_the_model_follows_cameras_and_without(calr: Calr, run: RunFolder) -> None:
+    evaluated = ("evaluate", "--resume", run.model, "--device", "cpu")
+    answer = calr(*evaluated, "--per-camera", "--json")
+    assert answer.json["per_camera"] is True
+    assert not run.evaluation.exists(), "not what the run's model gives by itself"
+    bias = answer.json["cameras"]
+    assert bias["same_camera_by_chance"] == pytest.approx(2 / 5, abs=0.1)
+    shown = calr(*evaluated, "--per-camera")
+    assert shown.stdout.splitlines()[1].startswith("veri, per camera")
+    share = (
+        f"cameras: {100 * bias['same_camera']:.0f} % of nearest neighbours are of the same camera (by chance"
+    )
+    assert share in shown.stderr
+    assert calr(*evaluated, "--per-camera", "--calibrate").errors == [
+        "error: --calibrate and --per-camera contradict each other: probabilities are of features as they are. "
+        "Give one of them"
+    ]
+
+
 def test_a_run_that_cannot_be_written_is_evaluated_all_the_same(
     calr: Calr, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
