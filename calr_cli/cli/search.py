@@ -31,8 +31,8 @@ def search(
         typer.Option(
             "--gallery",
             metavar="DIR|FILE",
-            help="what is searched: a folder or table of images, or a features.npz of `calr embed`; may be "
-            "repeated",
+            help="what is searched: a folder or table of images, a features.npz of `calr embed`, or a "
+            "file of `calr gallery`; may be repeated",
         ),
     ],
     top: Annotated[

@@ -18,7 +18,7 @@ from calr_cli.prepare.datasets.own import PATTERN_HELP, compiled_pattern
 
 TABLES = (".csv", ".tsv", ".gz", PARQUET)
 
-COLUMNS = ("camid",)
+COLUMNS = ("camid", "track", "identity")
 """What a table may know of an image."""
 
 Known = dict[str, str]

@@ -17,6 +17,8 @@ from calr_cli.method.estimates import block_bytes, memory_limit
 from calr_cli.types import FloatArray
 from calr_cli.use.embedding import Embedder, Precision
 from calr_cli.use.feature_files import FeatureFile, Features, has_features, open_features
+from calr_cli.use.gallery_file import is_gallery
+from calr_cli.use.gallery_model import GalleryFeatures, open_gallery_features
 from calr_cli.use.image_lists import cameras_in_names, list_known_images
 from calr_cli.use.kept_features import KeptFeatures, kept_features
 from calr_cli.use.verdict import reaches
@@ -70,11 +72,15 @@ def open_gallery(
     Raises:
         DataError: No such file, features of another model, or no image that can be read.
     """
-    files, images = [], []
+    files: list[FeatureFile] = []
+    images = []
     for source in dict.fromkeys(sources):
         if not source or not Path(source).exists():
             hint = "Give a folder, a table of images, or a file of features.npz"
             raise DataError(f"no gallery {source}" if source else "the gallery has no name", hint)
+        if is_gallery(Path(source)):
+            files.append(open_gallery_features(Path(source), embedder))
+            continue
         if source.lower().endswith(".npz") or has_features(Path(source)):
             file = open_features(Path(source))
             if _is_usable(file, embedder, reporter):
@@ -83,7 +89,11 @@ def open_gallery(
         images.append(source)
     embedder = _computing_like(files, embedder, reporter)
     parts: list[FeatureFile | KeptFeatures] = [*files]
-    cameras = [camera for file in files for camera in cameras_in_names(file.paths, pattern)]
+    cameras: list[str] = []
+    for file in files:
+        known_there = file.cameras if isinstance(file, GalleryFeatures) else ("",) * len(file)
+        found = cameras_in_names(file.paths, pattern)
+        cameras += [kept or camera for kept, camera in zip(known_there, found, strict=True)]
     if images:
         known = list_known_images(images, reporter, pattern)
         parts.append(kept_features(embedder, list(known), reporter))

@@ -82,8 +82,8 @@ def test_how_far_the_model_follows_cameras_and_without(calr: Calr, run: RunFolde
     )
     assert share in shown.stderr
     assert calr(*evaluated, "--per-camera", "--calibrate").errors == [
-        "error: --calibrate and --per-camera contradict each other: probabilities are of features as they are. "
-        "Give one of them"
+        "error: --calibrate and --per-camera contradict each other: probabilities are of features as they "
+        "are. Give one of them"
     ]
 
 
