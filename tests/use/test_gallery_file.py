@@ -173,17 +173,17 @@ def test_one_that_is_being_written(gallery: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_full_disk(gallery: Path) -> None:
     before = gallery.read_bytes()
-    with (
-        pytest.raises(
-            DataError, match=r"cannot be written: the disk is full\. Nothing was changed\. Make room"
-        ),
-        GalleryFile(gallery, write=True) as file,
+
+    def fill() -> None:
+        with GalleryFile(gallery, write=True) as file:
+            pages = file._connection.execute("PRAGMA page_count").fetchone()[0]
+            file._connection.execute(f"PRAGMA max_page_count = {pages}")
+            file.keep(2, (Seen("p", f"more {n}", "", ROWS[n], b"j" * 40_000) for n in range(10, 40)))
+
+    with pytest.raises(
+        DataError, match=r"cannot be written: the disk is full\. Nothing was changed\. Make room"
     ):
-        pages = file._connection.execute("PRAGMA page_count").fetchone()[0]
-        file._connection.execute(f"PRAGMA max_page_count = {pages}")
-        for n in range(10, 40):
-            file.keep(2, [seen(n), seen(n, "x" * 40_000)])
-            file.keep(2, [Seen("p", f"more {n}", "", ROWS[n], b"j" * 40_000)])
+        fill()
     assert gallery.read_bytes() == before
 
 
