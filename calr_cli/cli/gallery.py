@@ -203,6 +203,7 @@ def assign(
     from calr_cli.use.gallery_file import GalleryFile
     from calr_cli.use.gallery_model import require_model
     from calr_cli.use.image_lists import list_known_images
+    from calr_cli.use.verdict import possible
 
     reporter = reporter_for(quiet)
     with GalleryFile(gallery) as file:
@@ -219,6 +220,10 @@ def assign(
             f"Give --threshold, such as 0.6, or calibrate it: {calibrate_words(model)}",
         )
     tell_calibration(calibration, prior, model, reporter)
+    if possible(least, calibration, prior, reporter) is None:
+        raise ConfigError(
+            "everybody would be new by that threshold", "Give --threshold as a similarity, such as 0.6"
+        )
     known = list_known_images(images, reporter, pattern)
     seen, failed = look_at(embedder, known, reporter)
     with GalleryFile(gallery, write=keep) as file:

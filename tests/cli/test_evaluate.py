@@ -7,6 +7,7 @@ import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -225,14 +226,17 @@ def test_a_network_that_computes_otherwise(
 ) -> None:
     """As a model CAP's network has no first ReLU; as a start of training it is calr's, which has one."""
 
-    def measured(settings: Settings, encoder: Encoder, *_: object, **__: object) -> dict[str, str]:
-        return {"layer": type(encoder.backbone.relu).__name__}
+    layers, extract = list[type](), evaluating.extract_test_set
 
-    monkeypatch.setattr(evaluating, "evaluate", measured)
+    def watched(settings: Settings, encoder: Encoder, *rest: Any) -> Any:
+        layers.append(type(encoder.backbone.relu))
+        return extract(settings, encoder, *rest)
+
+    monkeypatch.setattr(evaluating, "extract_test_set", watched)
     torch.save(cap(Network("resnet18")).content, folder / "cap.pth")
     answer = calr("evaluate", option, "cap.pth", "-d", veri, "--json", "--device", "cpu")
     assert said in answer.stderr
-    assert answer.json["layer"] == layer.__name__
+    assert (answer.exit_code, layers) == (0, [layer])
 
 
 @pytest.mark.parametrize("option", ["--resume", "--pretrained"])
