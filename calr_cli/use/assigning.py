@@ -11,7 +11,7 @@ import numpy as np
 
 from calr_cli.clustering.agglomerative import agglomerative_labels
 from calr_cli.data.images import open_image
-from calr_cli.distances.search import BLOCK_BYTES, nearest
+from calr_cli.distances.search import nearest
 from calr_cli.errors import DataError
 from calr_cli.events import Reporter
 from calr_cli.method.estimates import block_bytes, memory_limit
@@ -24,6 +24,9 @@ from calr_cli.use.verdict import reaches
 
 SIDE, _QUALITY = 96, 80
 """Pixels of the longer side of a small picture."""
+
+_SCRATCH = 2**22
+"""Bytes of a block: what is read, turned into numbers and compared stays in the processor's cache."""
 
 MOST_SPLIT = 4000
 """Images of an identity that can be split: all their pairs are looked at."""
@@ -116,7 +119,7 @@ def assign(
         embedder: The model, with its calibration.
         least: Similarity from which two images are taken to show the same.
     """
-    scratch = min(BLOCK_BYTES, block_bytes(memory_limit(embedder.settings)))
+    scratch = min(_SCRATCH, block_bytes(memory_limit(embedder.settings)))
     rows = max(1, scratch // (4 * gallery.maker.dim))
     features = np.stack([sighting.feature for sighting in sightings]).astype(np.float32)
     device = embedder.encoder.device

@@ -1,7 +1,8 @@
 """A gallery that lives: who was seen, in one SQLite file that survives kill -9 and several writers.
 
-The rollback journal is used, not the write-ahead log: a gallery at rest is one file. Deleted content is
-overwritten (``secure_delete``), so that what is forgotten is not in the file any more.
+The rollback journal is used, not the write-ahead log: a gallery at rest is one file. What is forgotten is
+overwritten (``secure_delete``). Copies of rows that SQLite moved may be left; so the file is written
+again (`shrink`). A writer that is killed before that leaves it to the next one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ PATIENCE = 30.0
 """Seconds for which a command waits for another one that writes."""
 
 _APPLICATION = 0x63616C72  # "calr"
+_MAPPED = 2**36  # bytes of a file that are read without a copy
 _PAGE = 32_768  # bytes; features of usual lengths lie in one page
+_TRACES = "traces"
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE identities (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE);
@@ -141,16 +144,19 @@ class GalleryFile:
             raise DataError(f"no gallery {self.path}", f"Make one: calr gallery create {self.path}")
         if not is_gallery(self.path):
             raise DataError(f"{self.path} is not a gallery of calr", "Give a file of `calr gallery create`")
-        mode = "rw" if self.write else "ro"
-        address = f"{self.path.absolute().as_uri()}?mode={mode}"
+        # A reader, too, has to undo what a killed writer left; where it may not write, SQLite only reads.
+        address = f"{self.path.absolute().as_uri()}?mode=rw"
         with _explained(self.path):
             self._connection = sqlite3.connect(
                 address, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
             )
         try:
             with _explained(self.path):
+                if self.write and _has_traces(self._connection):
+                    _rewrite(self._connection)
                 self._connection.execute("PRAGMA secure_delete = ON")
                 self._connection.execute("PRAGMA foreign_keys = ON")
+                self._connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
                 self._connection.execute("BEGIN IMMEDIATE" if self.write else "BEGIN")
                 application, version = (
                     self._one(f"PRAGMA {name}") for name in ("application_id", "user_version")
@@ -174,8 +180,9 @@ class GalleryFile:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         try:
-            with _explained(self.path):
-                self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+            if kind is None:
+                with _explained(self.path):
+                    self._connection.execute("COMMIT")
         finally:
             self._connection.close()  # what is not committed is undone
 
@@ -261,7 +268,7 @@ class GalleryFile:
                 )
                 if not cursor.rowcount:
                     continue
-                place, row = cursor.lastrowid, image.feature.astype(np.float16).tobytes()
+                place, row = cursor.lastrowid, image.feature.astype(np.float32).tobytes()
                 self._connection.execute("INSERT INTO features VALUES (?, ?)", (place, row))
                 self._connection.execute("INSERT INTO thumbnails VALUES (?, ?)", (place, image.jpeg))
                 added += 1
@@ -301,10 +308,8 @@ class GalleryFile:
                 yield self._rows(found)
 
     def _rows(self, found: Sequence[tuple[bytes]]) -> FloatArray:
-        stored = np.frombuffer(b"".join(row for (row,) in found), np.float16)
-        rows = stored.astype(np.float32).reshape(len(found), self.maker.dim)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows
+        stored: FloatArray = np.frombuffer(bytearray().join([row for (row,) in found]), np.float32)
+        return stored.reshape(len(found), self.maker.dim)
 
     def move(self, places: Sequence[int], number: int) -> None:
         """Give images to another identity."""
@@ -335,18 +340,34 @@ class GalleryFile:
                 )
             self._connection.execute("DELETE FROM images WHERE identity = ?", (number,))
             self._connection.execute("DELETE FROM identities WHERE id = ?", (number,))
+            self._connection.execute(f"INSERT OR REPLACE INTO facts VALUES ('{_TRACES}', '')")
         return count
 
 
 def shrink(path: Path) -> None:
-    """Give the space of what was deleted back to the disk; it is overwritten already.
+    """Write the file again, so that no trace of what was forgotten is left.
 
     Raises:
-        DataError: The disk has no room for a second file meanwhile, or another command writes.
+        DataError: The disk has no room for a second file meanwhile, or another command writes. The next
+            command that writes does it then.
     """
-    with _explained(path), closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("VACUUM")
+    with (
+        _explained(path),
+        closing(sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)) as connection,
+    ):
+        _rewrite(connection)
+
+
+def _rewrite(connection: sqlite3.Connection) -> None:
+    connection.execute("VACUUM")
+    connection.execute("DELETE FROM facts WHERE name = ?", (_TRACES,))
+
+
+def _has_traces(connection: sqlite3.Connection) -> bool:
+    """Whether there is a gallery, and something was forgotten without writing the file again."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    query = "SELECT 1 FROM facts WHERE name = ?"
+    return bool(application == _APPLICATION and connection.execute(query, (_TRACES,)).fetchone())
 
 
 @contextmanager

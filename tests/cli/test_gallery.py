@@ -107,9 +107,7 @@ def test_search_opens_it(calr: Calr) -> None:
     calr("embed", "--resume", "m.pth", "old", "--output", "old.npz")
     file = calr("search", "--resume", "m.pth", "--gallery", "old.npz", "today/0-2.png", "-k", "2", "--json")
     values = [found["similarity"] for found in file.json["queries"][0]["results"]]
-    assert [found["similarity"] for found in answer.json["queries"][0]["results"]] == pytest.approx(
-        values, abs=1e-3
-    )
+    assert [found["similarity"] for found in answer.json["queries"][0]["results"]] == pytest.approx(values)
 
 
 def test_merge_split_rename_and_forget(calr: Calr) -> None:
