@@ -175,8 +175,8 @@ def look_like_one(gallery: GalleryFile, count: int) -> list[tuple[int, int, floa
     for block in gallery.blocks(4096):
         np.add.at(sums, labels[first : first + len(block)], block)
         first += len(block)
-    means = sums / np.bincount(labels)[:, None]
-    pairs = closest_pairs(means, np.arange(len(numbers)), count)
+    sums /= np.bincount(labels)[:, None]
+    pairs = closest_pairs(sums, np.arange(len(numbers)), count)
     return [(int(numbers[a]), int(numbers[b]), similarity) for a, b, similarity in pairs]
 
 
