@@ -18,12 +18,24 @@ from rich.markup import escape
 from calr_cli import __version__
 from calr_cli.allocation import keep_freed_memory, spin_briefly
 from calr_cli.cli.arguments import Command
+from calr_cli.cli.cluster import cluster
 from calr_cli.cli.compare import compare
 from calr_cli.cli.demo import demo
 from calr_cli.cli.embed import embed
 from calr_cli.cli.evaluate import evaluate
 from calr_cli.cli.export import export
 from calr_cli.cli.fetch_pretrained import fetch_pretrained
+from calr_cli.cli.gallery import add as add_to_gallery
+from calr_cli.cli.gallery import (
+    assign,
+    create,
+    forget,
+    list_identities,
+    merge,
+    rename,
+    show,
+    split,
+)
 from calr_cli.cli.labels import diff_labels, import_labels, score_labels
 from calr_cli.cli.prepare_data import prepare_data
 from calr_cli.cli.presets import list_presets, show_preset
@@ -140,6 +152,7 @@ add(app, "runs", runs)
 add(app, "embed", embed)
 add(app, "search", search)
 add(app, "compare", compare)
+add(app, "cluster", cluster)
 add(app, "export", export)
 add(app, "demo", demo)
 labels = group(
@@ -153,6 +166,24 @@ labels = group(
 add(labels, "import", import_labels)
 add(labels, "score", score_labels)
 add(labels, "diff", diff_labels)
+gallery = group(
+    "gallery",
+    """Identities that were seen before, kept in one file; search takes that file, too.
+
+    Examples:
+        calr gallery create shop.gallery --resume model.pth
+        calr gallery assign shop.gallery today/ --add
+    """,
+)
+add(gallery, "create", create)
+add(gallery, "add", add_to_gallery)
+add(gallery, "assign", assign)
+add(gallery, "list", list_identities)
+add(gallery, "show", show)
+add(gallery, "merge", merge)
+add(gallery, "split", split)
+add(gallery, "rename", rename)
+add(gallery, "forget", forget)
 presets = group(
     "presets",
     """List and show the settings that come with the datasets.

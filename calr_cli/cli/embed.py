@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from calr_cli.cli import options
 from calr_cli.cli.console import print_json, print_table, reporter_for
-from calr_cli.cli.trained import Resume, open_trained
+from calr_cli.cli.trained import Resume, check_pattern, open_trained
 
 Images = Annotated[
     list[str],
@@ -26,6 +27,8 @@ def embed(
     output: Annotated[
         Path, typer.Option("--output", metavar="FILE", help="features.npz, .csv or .parquet to write")
     ],
+    pattern: options.CameraPattern = None,
+    per_camera: options.PerCamera = False,
     arch: options.Arch = None,
     batch_size: options.ExtractionBatchSize = None,
     workers: options.Workers = None,
@@ -42,13 +45,21 @@ def embed(
         calr embed --resume model.pth photos/ --output features.npz
     """
     from calr_cli.use.feature_files import check_feature_output, write_features
-    from calr_cli.use.image_lists import list_images
+    from calr_cli.use.image_lists import list_known_images
 
     reporter = reporter_for(quiet)
     check_feature_output(output, [resume, *images])
-    paths = list_images(images, reporter)
+    check_pattern(pattern, per_camera)
+    known = list_known_images(images, reporter, pattern)
     embedder = open_trained(resume, options.setting_flags(context, "evaluation"), device, reporter)
-    features, failed = embedder.embed(paths, "embedding", reporter)
+    features, failed = embedder.embed(known, "embedding", reporter)
+    if per_camera:
+        from calr_cli.use.by_camera import standardised
+        from calr_cli.use.searching import PER_CAMERA
+
+        cameras = [known[path].get("camid", "") for path in features.paths]
+        rows = standardised(features.rows, cameras, reporter)
+        features = replace(features, rows=rows, model=features.model + PER_CAMERA)
     write_features(output, features)
     count, dim = features.rows.shape
     if json:

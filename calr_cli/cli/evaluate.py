@@ -38,6 +38,7 @@ def evaluate(
         ),
     ] = None,
     rerank: options.Rerank = False,
+    per_camera: options.PerCamera = False,
     calibrate: Annotated[
         bool,
         typer.Option(
@@ -85,6 +86,11 @@ def evaluate(
         raise ConfigError("--resume and --pretrained contradict each other", "Give one of them")
     if calibrate and resume is None:
         raise ConfigError("--calibrate is for a trained model, which keeps the result", "Give --resume FILE")
+    if calibrate and per_camera:
+        raise ConfigError(
+            "--calibrate and --per-camera contradict each other: probabilities are of features as they are",
+            "Give one of them",
+        )
     if resume is not None:
         file, card, resolved = find_trained(resume, request, reporter)
     else:
@@ -92,6 +98,7 @@ def evaluate(
     if print_config:
         show_config(resolved, json)
         return
+    from calr_cli.evaluation.camera_bias import CameraBias
     from calr_cli.files import calr_home
     from calr_cli.method.build import check_start
     from calr_cli.method.evaluate import warn_if_trained_on_others
@@ -111,7 +118,7 @@ def evaluate(
     logs = calr_home() / "logs" / "evaluate"
     result = {
         "model": model,
-        **run_evaluation(settings, file, images, rerank, devices, logs, reporter, calibrate),
+        **run_evaluation(settings, file, images, rerank, devices, logs, reporter, calibrate, per_camera),
     }
     if file is not None and not others:
         on_main(lambda: keep_figures(file, result, reporter))
@@ -123,6 +130,8 @@ def evaluate(
     else:
         if "mAP" in result:
             show_metrics(result)
+            if result["cameras"]:
+                reporter.note(f"cameras: {CameraBias(**result['cameras'])}")
         if calibrate:
             show_calibration(result["calibration"])
             reporter.note(f"kept in {file}")
@@ -217,7 +226,8 @@ def warn_of_unmatched(result: Mapping[str, Any], queries: int, reporter: Reporte
 
 def show_metrics(result: Mapping[str, Any]) -> None:
     """Retrieval figures as a table, in percent."""
-    title = f"{result['dataset']}, re-ranked" if result["rerank"] else result["dataset"]
+    ways = {"re-ranked": result["rerank"], "per camera": result.get("per_camera")}
+    title = ", ".join([result["dataset"], *(way for way, taken in ways.items() if taken)])
     counts = [f"{result[key]:,}" for key in ("queries", "gallery")]
     print_table(
         ["dataset", *MEASURES, "queries", "gallery"],
@@ -261,7 +271,7 @@ def keep_figures(file: Path, result: Mapping[str, Any], reporter: Reporter) -> N
     from calr_cli.runs.folder import RunFolder
 
     run = RunFolder(file.parent)
-    if file != run.model or "mAP" not in result or result["rerank"]:
+    if file != run.model or "mAP" not in result or result["rerank"] or result["per_camera"]:
         return
     try:
         if run.read_environment()["settings"]["data.dataset"] == result["dataset"]:

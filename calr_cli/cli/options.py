@@ -240,6 +240,22 @@ Tensorboard = Annotated[
         rich_help_panel="Output",
     ),
 ]
+CameraPattern = Annotated[
+    str | None,
+    typer.Option(
+        "--pattern",
+        metavar="REGEX",
+        help="what to find in the paths of images, with the group camid, as in `calr prepare-data`",
+    ),
+]
+PerCamera = Annotated[
+    bool,
+    typer.Option(
+        "--per-camera",
+        help="shift and scale the features of each camera alike, by the images given: similarities "
+        "then follow cameras less",
+    ),
+]
 Rerank = Annotated[bool, typer.Option("--rerank", help="re-rank with k-reciprocal neighbours")]
 Json = Annotated[
     bool, typer.Option("--json", help="print one JSON object on stdout", rich_help_panel="Output")

@@ -11,7 +11,15 @@ import typer
 from calr_cli.cli import options
 from calr_cli.cli.console import print_json, print_paths, print_table, print_text, reporter_for
 from calr_cli.cli.embed import Images
-from calr_cli.cli.trained import Resume, Threshold, open_trained, similarity_threshold, tell_calibration
+from calr_cli.cli.trained import (
+    Resume,
+    Threshold,
+    check_pattern,
+    open_trained,
+    similarity_threshold,
+    tell_calibration,
+    uncalibrated,
+)
 
 
 def search(
@@ -23,8 +31,8 @@ def search(
         typer.Option(
             "--gallery",
             metavar="DIR|FILE",
-            help="what is searched: a folder or table of images, or a features.npz of `calr embed`; may be "
-            "repeated",
+            help="what is searched: a folder or table of images, a features.npz of `calr embed`, or a "
+            "file of `calr gallery`; may be repeated",
         ),
     ],
     top: Annotated[
@@ -37,6 +45,8 @@ def search(
             "--html", metavar="FILE", help="write a page with the images too", rich_help_panel="Output"
         ),
     ] = None,
+    pattern: options.CameraPattern = None,
+    per_camera: options.PerCamera = False,
     memory_limit: options.MemoryLimit = None,
     arch: options.Arch = None,
     batch_size: options.ExtractionBatchSize = None,
@@ -58,23 +68,31 @@ def search(
     """
     from calr_cli.files import atomic_write
     from calr_cli.use import searching
-    from calr_cli.use.image_lists import list_images
+    from calr_cli.use.by_camera import by_camera
+    from calr_cli.use.image_lists import list_known_images
     from calr_cli.use.outputs import PAGES, check_output
     from calr_cli.use.verdict import possible
 
     reporter = reporter_for(quiet)
     if html is not None:
         check_output("--html", html, PAGES, [resume, *images, *gallery])
+    check_pattern(pattern, per_camera)
     embedder = open_trained(resume, options.setting_flags(context, "evaluation"), device, reporter)
+    if per_camera:
+        embedder = uncalibrated(embedder, reporter)
     similarity_threshold(threshold, embedder.calibration, 0.5, resume)  # a wrong one: before the work
-    paths = list_images(images, reporter)
-    searched = searching.open_gallery(embedder, gallery, reporter)
+    known = list_known_images(images, reporter, pattern)
+    searched = searching.open_gallery(embedder, gallery, reporter, pattern)
     calibration = embedder.calibration
     prior = None if calibration is None else calibration.prior_of_search(len(searched))
     least = similarity_threshold(threshold, calibration, prior or 0.5, resume)
-    tell_calibration(calibration, prior, resume, reporter)
+    if not per_camera:
+        tell_calibration(calibration, prior, resume, reporter)
     least = possible(least, calibration, prior, reporter)
-    queries, failed = searched.embedder.embed(paths, "queries", reporter)
+    queries, failed = searched.embedder.embed(known, "queries", reporter)
+    if per_camera:
+        cameras = [known[path].get("camid", "") for path in queries.paths]
+        searched, queries = by_camera(searched, queries, cameras, reporter)
     result: dict[str, Any] = {
         "model": resume,
         "gallery": gallery[0] if len(gallery) == 1 else gallery,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,6 +56,23 @@ def open_trained(resume: str, flags: SettingFlags, device: str | None, reporter:
     return open_embedder(path, choose_devices(None, device, None, reporter)[0], given, reporter)
 
 
+def check_pattern(pattern: str | None, per_camera: bool) -> None:
+    """Raise if the cameras that a pattern says are of no use.
+
+    Raises:
+        ConfigError: It is given without ``--per-camera``.
+    """
+    if pattern is not None and not per_camera:
+        raise ConfigError("--pattern is for --per-camera, which is not given")
+
+
+def uncalibrated(embedder: Embedder, reporter: Reporter) -> Embedder:
+    """The model without its calibration, which is of features that are not standardised."""
+    if embedder.calibration is not None:
+        reporter.note("--per-camera: similarities only, a model is calibrated without it")
+    return replace(embedder, calibration=None)
+
+
 def similarity_threshold(
     text: str | None, calibration: Calibration | None, prior: float, resume: str
 ) -> float | None:
@@ -80,7 +98,7 @@ def similarity_threshold(
     if calibration is None:
         raise ConfigError(
             f"--threshold {text}: this model is not calibrated, it has no probabilities",
-            f"Give a similarity such as 0.6, or calibrate it: {_calibrate(resume)}",
+            f"Give a similarity such as 0.6, or calibrate it: {calibrate_words(resume)}",
         )
     return calibration.similarity_at(value, prior)
 
@@ -91,7 +109,7 @@ def tell_calibration(
     """One line: what the probabilities rest on, or why there are none."""
     if calibration is None:
         reporter.note(
-            f"this model is not calibrated: similarities only. To calibrate it: {_calibrate(resume)}"
+            f"this model is not calibrated: similarities only. To calibrate it: {calibrate_words(resume)}"
         )
         return
     assert prior is not None
@@ -99,5 +117,6 @@ def tell_calibration(
     reporter.note(f"probabilities: {calibration.origin}; {before}")
 
 
-def _calibrate(resume: str) -> str:
+def calibrate_words(resume: str) -> str:
+    """The command that calibrates the model."""
     return f"calr evaluate --calibrate --resume {shlex.quote(resume)}"

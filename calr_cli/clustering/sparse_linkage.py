@@ -48,6 +48,21 @@ def sparse_linkage(similarities: sparse.csr_array, counts: Sequence[int]) -> lis
     return [_cut(first, second, order[: total - count], total, count) for count in counts]
 
 
+def linkage_above(similarities: sparse.csr_array, least: float) -> IntArray:
+    """Average-linkage labels that merge as long as two clusters have an average similarity of ``least``.
+
+    Args:
+        similarities: As of `sparse_linkage`.
+        least: Above 0.
+
+    Returns:
+        (N,) labels 0..K-1, numbered by smallest member.
+    """
+    total = similarities.shape[0]
+    first, second, heights = lowest_merges(similarities, total, least)
+    return _cut(first, second, np.arange(len(heights)), total, total - len(heights))
+
+
 def _cut(first: IntArray, second: IntArray, chosen: IntArray, total: int, count: int) -> IntArray:
     """Labels after the ``chosen`` merges and, if these are too few, merges at distance 1."""
     parent = np.arange(total)
@@ -62,9 +77,11 @@ def _cut(first: IntArray, second: IntArray, chosen: IntArray, total: int, count:
 
 
 def lowest_merges(
-    similarities: sparse.csr_array, wanted: int
+    similarities: sparse.csr_array, wanted: int, least: float = 0.0
 ) -> tuple[IntArray, IntArray, npt.NDArray[np.float64]]:
     """Merges of the average-linkage hierarchy that include the ``wanted`` lowest below distance 1.
+
+    Of clusters less similar than ``least`` there may be none.
 
     Returns:
         Smallest images of the two clusters of each merge, the smaller first, and their average
@@ -72,7 +89,7 @@ def lowest_merges(
     """
     clusters = _Clusters(similarities)
     first, second, heights = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    stale, least = np.arange(similarities.shape[0]), 0.0
+    stale = np.arange(similarities.shape[0])
     while wanted:
         clusters.find_nearest(stale)
         a, b = clusters.reciprocal_pairs(least)

@@ -11,6 +11,7 @@ import torch
 from calr_cli.data.local_labels import read_local_labels
 from calr_cli.errors import DataError
 from calr_cli.evaluation.calibration import Calibration
+from calr_cli.evaluation.camera_bias import CameraBias
 from calr_cli.events import Reporter
 from calr_cli.figures import RefinementQuality
 from calr_cli.method.build import build_extractor, build_pixels, ready
@@ -26,6 +27,7 @@ from calr_cli.report.retrieval import Retrieval, look_at_retrieval
 from calr_cli.training.checkpoint import ModelCard, load_model
 from calr_cli.training.reproducibility import keyed_rng
 from calr_cli.types import Dataset, FloatArray, ImageSet
+from calr_cli.use.camera_following import camera_following
 from calr_cli.use.embedding import calibration_of
 
 NETWORKS_OF_STAGE_1 = {
@@ -44,11 +46,13 @@ class Labels:
         epoch: Labels of this epoch.
         counts: Numbers of clusters, outliers, discarded images, and clusters without a pivot.
         quality: Quality against identities, before and after refinement; None if identities are not known.
+        bias: How far neighbours and global clusters follow cameras; None if there is one camera.
     """
 
     epoch: EpochLabels
     counts: dict[str, int]
     quality: RefinementQuality | None
+    bias: CameraBias | None = None
 
 
 @dataclass(frozen=True)
@@ -157,4 +161,5 @@ def _labels(
     quality = (
         refinement_quality(labels, images.pids) if images.has_identities and len(labels.pivots) else None
     )
-    return Labels(labels, label_counts(labels), quality)
+    bias = camera_following(run.settings, features, images.camids, device, labels.global_labels)
+    return Labels(labels, label_counts(labels), quality, bias)

@@ -80,7 +80,7 @@ def write_features(path: Path, features: Features) -> None:
     """
     folder = os.path.realpath(path.parent)
     head = Head(
-        tuple(_from(folder, name) for name in features.paths),
+        tuple(path_from(folder, name) for name in features.paths),
         features.rows.shape[1],
         features.model,
         features.precision,
@@ -89,7 +89,8 @@ def write_features(path: Path, features: Features) -> None:
         FORMATS[path.suffix.lower()].write(temporary, head, features.rows)
 
 
-def _from(folder: str, name: str) -> str:
+def path_from(folder: str, name: str) -> str:
+    """The path as a table in ``folder`` calls it; what is absolute stays so."""
     if Path(name).is_absolute():
         return name
     try:

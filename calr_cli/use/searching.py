@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -11,17 +10,24 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from calr_cli.allocation import require_memory
 from calr_cli.distances.search import BLOCK_BYTES, nearest
 from calr_cli.errors import ConfigError, DataError
-from calr_cli.events import Progress, Reporter, SilentReporter
+from calr_cli.events import Reporter
 from calr_cli.method.estimates import block_bytes, memory_limit
 from calr_cli.types import FloatArray
-from calr_cli.use.embedding import Embedder, Precision, content_digests, nothing_readable, warn_of
+from calr_cli.use.embedding import Embedder, Precision
 from calr_cli.use.feature_files import FeatureFile, Features, has_features, open_features
-from calr_cli.use.feature_store import PART_ROWS, FeatureStore
-from calr_cli.use.image_lists import list_images
+from calr_cli.use.gallery_file import is_gallery
+from calr_cli.use.gallery_model import GalleryFeatures, open_gallery_features
+from calr_cli.use.image_lists import cameras_in_names, list_known_images
+from calr_cli.use.kept_features import KeptFeatures, kept_features
 from calr_cli.use.verdict import reaches
+
+PER_CAMERA = "-per-camera"
+"""What ends the model of features that are standardised: they cannot be compared with those that are not."""
+
+BLOCK_ROWS = 4096
+"""Of a gallery that is read for anything but products."""
 
 PRECISION_EFFECT = 0.1
 """How far a similarity moves at most, as measured, if one of two features is of another precision."""
@@ -36,31 +42,45 @@ class Gallery:
         dim: D.
         embedder: The model, computing in what the features were computed in: for the queries.
         read: Gives the features in blocks of at most so many rows, (B, D) float32.
+        cameras: Name of the camera of each image, "" where it is not known.
     """
 
     paths: tuple[str, ...]
     dim: int
     embedder: Embedder
     read: Callable[[int], Iterator[FloatArray]]
+    cameras: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
 
 
-def open_gallery(embedder: Embedder, sources: Sequence[str], reporter: Reporter) -> Gallery:
+def open_gallery(
+    embedder: Embedder, sources: Sequence[str], reporter: Reporter, pattern: str | None = None
+) -> Gallery:
     """The gallery of feature files, and of folders and tables of images.
 
     The features of images are kept (`feature_store`), by their content and by the model, and taken from there
     the next time. Where files were made in another precision, images and queries are computed in that.
 
+    Args:
+        embedder: The model.
+        sources: Files, folders and tables.
+        reporter: Told what happens.
+        pattern: Says the cameras; see `list_known_images`.
+
     Raises:
         DataError: No such file, features of another model, or no image that can be read.
     """
-    files, images = [], []
+    files: list[FeatureFile] = []
+    images = []
     for source in dict.fromkeys(sources):
         if not source or not Path(source).exists():
             hint = "Give a folder, a table of images, or a file of features.npz"
             raise DataError(f"no gallery {source}" if source else "the gallery has no name", hint)
+        if is_gallery(Path(source)):
+            files.append(open_gallery_features(Path(source), embedder))
+            continue
         if source.lower().endswith(".npz") or has_features(Path(source)):
             file = open_features(Path(source))
             if _is_usable(file, embedder, reporter):
@@ -68,14 +88,22 @@ def open_gallery(embedder: Embedder, sources: Sequence[str], reporter: Reporter)
                 continue
         images.append(source)
     embedder = _computing_like(files, embedder, reporter)
-    parts: list[_Part] = [(file.paths, file.blocks) for file in files]
+    parts: list[FeatureFile | KeptFeatures] = [*files]
+    cameras: list[str] = []
+    for file in files:
+        known_there = file.cameras if isinstance(file, GalleryFeatures) else ("",) * len(file)
+        found = cameras_in_names(file.paths, pattern)
+        cameras += [kept or camera for kept, camera in zip(known_there, found, strict=True)]
     if images:
-        parts.append(_of_images(embedder, list_images(images, reporter), reporter))
+        known = list_known_images(images, reporter, pattern)
+        parts.append(kept_features(embedder, list(known), reporter))
+        cameras += [known[path].get("camid", "") for path in parts[-1].paths]
     return Gallery(
-        tuple(chain.from_iterable(paths for paths, _ in parts)),
+        tuple(chain.from_iterable(part.paths for part in parts)),
         embedder.encoder.feature_dim,
         embedder,
-        lambda rows: chain.from_iterable(blocks(rows) for _, blocks in parts),
+        lambda rows: chain.from_iterable(part.blocks(rows) for part in parts),
+        tuple(cameras),
     )
 
 
@@ -85,6 +113,11 @@ def _is_usable(file: FeatureFile, embedder: Embedder, reporter: Reporter) -> boo
     Raises:
         DataError: They are not, and there is nothing else in the file.
     """
+    if file.model == embedder.key + PER_CAMERA:
+        raise DataError(
+            f"{file.path} has features standardised by camera: queries cannot be made like them",
+            "Embed without --per-camera, and give --per-camera to search",
+        )
     is_table = file.path.suffix.lower() != ".npz"
     if is_table and file.model != embedder.key:
         which = "another model, or with another input size" if file.model else "a model that it does not name"
@@ -135,56 +168,6 @@ def _computing_like(files: Sequence[FeatureFile], embedder: Embedder, reporter: 
                 f"{effect}"
             )
     return embedder
-
-
-_Part = tuple[tuple[str, ...], Callable[[int], Iterator[FloatArray]]]
-
-
-def _of_images(embedder: Embedder, paths: Sequence[str], reporter: Reporter) -> _Part:
-    """Rows are kept under the digests of their images: names, order and the other images may change."""
-    digests = content_digests(paths, reporter)
-    store = FeatureStore(f"{embedder.key}-{embedder.precision}", embedder.encoder.feature_dim, reporter)
-    there = store.use(digests)
-    todo = [place for place, digest in enumerate(digests) if digest not in there]
-    reporter.note(
-        f"gallery: {len(paths):,} images, features of {len(paths) - len(todo):,} are kept in {store.folder}"
-    )
-    problems: dict[int, str] = {}
-    with reporter.progress("gallery", len(todo), "images") if todo else nullcontext() as progress:
-        for first in range(0, len(todo), PART_ROWS):
-            part = todo[first : first + PART_ROWS]
-            names, contents = [paths[place] for place in part], [digests[place] for place in part]
-            told = _PartOf(progress)
-            rows, found = embedder.rows_of(names, "gallery", told, digests=contents)
-            problems |= {part[position]: line for position, line in found.items()}
-            good = [position for position in range(len(part)) if position not in found]
-            if good:
-                store.keep([contents[position] for position in good], rows[good])
-                limit = memory_limit(embedder.settings)
-                require_memory(
-                    store.bytes_in_memory, limit, "features that cannot be kept", "Free disk space"
-                )
-    if len(problems) == len(paths):
-        raise nothing_readable(list(problems.values()))
-    warn_of([problems[place] for place in sorted(problems)], reporter)
-    store.tidy()
-    kept = [place for place in range(len(paths)) if place not in problems]
-    contents = [digests[place] for place in kept]
-    return tuple(paths[place] for place in kept), lambda rows: store.blocks(contents, rows)
-
-
-class _PartOf(SilentReporter):
-    """Shows the progress of a part of a step as progress of the step."""
-
-    def __init__(self, whole: Progress | None) -> None:
-        self.whole = whole
-
-    def progress(
-        self, title: str, total: int, unit: str = "", done: int = 0
-    ) -> AbstractContextManager[Progress]:
-        """See `Reporter.progress`."""
-        assert self.whole is not None
-        return nullcontext(self.whole)
 
 
 def search(gallery: Gallery, queries: Features, top: int, threshold: float | None) -> list[dict[str, Any]]:

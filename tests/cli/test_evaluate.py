@@ -7,6 +7,7 @@ import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -66,6 +67,25 @@ def test_a_run_keeps_the_figures_of_its_model(calr: Calr, run: RunFolder, veri_r
     del figures["model"]
     assert json.loads(run.evaluation.read_text()) == figures
     assert calr("runs", ".", "--json").json["runs"][0]["mAP"] == figures["mAP"]
+
+
+def test_how_far_the_model_follows_cameras_and_without(calr: Calr, run: RunFolder) -> None:
+    evaluated = ("evaluate", "--resume", run.model, "--device", "cpu")
+    answer = calr(*evaluated, "--per-camera", "--json")
+    assert answer.json["per_camera"] is True
+    assert not run.evaluation.exists(), "not what the run's model gives by itself"
+    bias = answer.json["cameras"]
+    assert bias["same_camera_by_chance"] == pytest.approx(2 / 5, abs=0.1)
+    shown = calr(*evaluated, "--per-camera")
+    assert shown.stdout.splitlines()[1].startswith("veri, per camera")
+    share = (
+        f"cameras: {100 * bias['same_camera']:.0f} % of nearest neighbours are of the same camera (by chance"
+    )
+    assert share in shown.stderr
+    assert calr(*evaluated, "--per-camera", "--calibrate").errors == [
+        "error: --calibrate and --per-camera contradict each other: probabilities are of features as they "
+        "are. Give one of them"
+    ]
 
 
 def test_a_run_that_cannot_be_written_is_evaluated_all_the_same(
@@ -206,14 +226,17 @@ def test_a_network_that_computes_otherwise(
 ) -> None:
     """As a model CAP's network has no first ReLU; as a start of training it is calr's, which has one."""
 
-    def measured(settings: Settings, encoder: Encoder, *_: object, **__: object) -> dict[str, str]:
-        return {"layer": type(encoder.backbone.relu).__name__}
+    layers, extract = list[type](), evaluating.extract_test_set
 
-    monkeypatch.setattr(evaluating, "evaluate", measured)
+    def watched(settings: Settings, encoder: Encoder, *rest: Any) -> Any:
+        layers.append(type(encoder.backbone.relu))
+        return extract(settings, encoder, *rest)
+
+    monkeypatch.setattr(evaluating, "extract_test_set", watched)
     torch.save(cap(Network("resnet18")).content, folder / "cap.pth")
     answer = calr("evaluate", option, "cap.pth", "-d", veri, "--json", "--device", "cpu")
     assert said in answer.stderr
-    assert answer.json["layer"] == layer.__name__
+    assert (answer.exit_code, layers) == (0, [layer])
 
 
 @pytest.mark.parametrize("option", ["--resume", "--pretrained"])

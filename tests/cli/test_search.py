@@ -255,3 +255,32 @@ def test_a_calibration_of_another_version(calr: Calr) -> None:
     assert answer.errors == [
         "error: new.pth has a calibration of another version of calr. Calibrate it again"
     ]
+
+
+def test_per_camera(calr: Calr) -> None:
+    """With its own cameras, in memory and from a file; and not with what it cannot be mixed with."""
+    for n in range(40):
+        write_image(Path("photos") / f"cam{n % 2}_{n}.png", n // 4, seed=n)
+    names = sorted(str(path) for path in Path("photos").glob("cam*.png"))
+    flags = ("--pattern", "cam(?P<camid>.)", "--per-camera", "--json", "--threshold", "0.5")
+    search = ("search", "--resume", "calibrated.pth", names[0], *flags)
+    calr("embed", "--resume", "calibrated.pth", *names, "--output", "plain.npz")
+    table = "".join(f"{name},{name[10]}\n" for name in names)
+    Path("list.csv").write_text(f"path,camid\n{table}", encoding="utf-8")
+    answers = [calr(*search, "--gallery", gallery) for gallery in ("plain.npz", "list.csv")]
+    one, other = (answer.json["queries"][0]["results"] for answer in answers)
+    assert [found["path"] for found in one] == [found["path"] for found in other]
+    assert {found["probability"] for found in one} == {None}
+    assert "--per-camera: similarities only, a model is calibrated without it" in answers[0].stderr
+    embed = ("embed", "--resume", "calibrated.pth", "list.csv", "--output", "shifted.npz")
+    assert calr(*embed, "--per-camera").exit_code == 0
+    with np.load("shifted.npz") as file:
+        similarities = file["features"] @ file["features"][0]
+    assert [found["similarity"] for found in one] == pytest.approx(sorted(similarities)[::-1][:10], abs=1e-5)
+    assert calr(*search, "--gallery", "shifted.npz").errors == [
+        "error: shifted.npz has features standardised by camera: queries cannot be made like them. Embed "
+        "without --per-camera, and give --per-camera to search"
+    ]
+    assert calr("embed", "--resume", "m.pth", "photos", "--output", "x.npz", *flags[:2]).errors == [
+        "error: --pattern is for --per-camera, which is not given"
+    ]

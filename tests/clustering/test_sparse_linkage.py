@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from scipy.cluster.hierarchy import linkage
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from sklearn.metrics import silhouette_score
 
 from calr_cli.clustering import agglomerative_labels
 from calr_cli.clustering.agglomerative import agglomerative_partitions, best_by_silhouette, silhouette
-from calr_cli.clustering.sparse_linkage import lowest_merges
+from calr_cli.clustering.sparse_linkage import linkage_above, lowest_merges
 from calr_cli.distances import jaccard_distance
 from tests.support import oracles
 
@@ -246,3 +246,14 @@ def test_silhouette_of_one_cluster_or_of_singletons_is_0(labels: list[int]) -> N
 
 def test_silhouette_of_a_collapsed_network_is_a_number() -> None:
     assert silhouette(stored(np.ones((4, 4))), np.array([0, 0, 1, 1])) == 0.0
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32), count=st.integers(2, 40), least=st.sampled_from([0.05, 0.2, 0.5, 0.9]))
+def test_groups_are_joined_as_long_as_they_are_similar(seed: int, count: int, least: float) -> None:
+    similarities = random_similarities(seed, count, None, 0.5)
+    tree = linkage(squareform(distances_of(similarities)), "average")
+    labels = fcluster(tree, 1 - least, "distance")
+    expected = np.unique(labels, return_index=True, return_inverse=True)
+    by_first = np.argsort(np.argsort(expected[1]))[expected[2]]
+    np.testing.assert_array_equal(linkage_above(similarities, least), by_first)

@@ -188,6 +188,28 @@ def test_calibration(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_identities(tmp_path: Path) -> None:
+    card = ModelCard("synthetic", "inter", 0, "resnet18", "gem", 64, 32)
+    torch.manual_seed(0)
+    save_model(tmp_path / "model.pth", Encoder("resnet18"), card)
+    arguments = ("--model", str(tmp_path / "model.pth"), "-d", "synthetic", "--parts", "even")
+    rows = run("identities.py", *arguments, folder=tmp_path)["even"]
+    assert [row["step"] for row in rows][-3:] == [
+        "clusters of the recipe plus",
+        "calr cluster",
+        "calr cluster, true number",
+    ]
+    assert all(0 < row["bcubed_f"] < 1 for row in rows)
+
+
+@pytest.mark.e2e
+def test_gallery(tmp_path: Path) -> None:
+    rows = run("gallery.py", "--images", "400", "--dim", "64", "--queries", "3", folder=tmp_path)["gallery"]
+    assert [row["step"] for row in rows] == ["make it", "assign 3"]
+    assert all(row["seconds"] > 0 for row in rows)
+
+
+@pytest.mark.e2e
 def test_exporting(tmp_path: Path) -> None:
     # The script itself refuses features that differ.
     size = ("--arch", "resnet18", "--height", "32", "--width", "32", "--images", "1")

@@ -56,7 +56,7 @@ def test_a_full_gpu_is_named_with_the_setting_that_helps(
     def full(*arguments: object, **_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(evaluating, "evaluate", full)
+    monkeypatch.setattr(evaluating, "extract_test_set", full)
     dataset: Any = None
     with pytest.raises(MemoryLimitError) as caught:
         evaluating.run_evaluation(

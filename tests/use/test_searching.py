@@ -15,7 +15,7 @@ import torch
 from calr_cli.errors import DataError, MemoryLimitError
 from calr_cli.events import Reporter, SilentReporter
 from calr_cli.models.encoder import Encoder
-from calr_cli.use import feature_store, searching
+from calr_cli.use import feature_store, kept_features, searching
 from calr_cli.use.embedding import SHOWN, Embedder
 from calr_cli.use.feature_files import Features, write_features
 from calr_cli.use.searching import Gallery, search
@@ -124,7 +124,7 @@ def test_a_large_gallery_is_kept_part_by_part(
     (photos / "2-broken.png").unlink()
     whole = rows(open_gallery(embedder_of(), photos, SilentReporter()))
     shutil.rmtree(calr_home / "galleries")
-    monkeypatch.setattr(searching, "PART_ROWS", 1)
+    monkeypatch.setattr(kept_features, "PART_ROWS", 1)
     monkeypatch.setattr(feature_store, "_SMALL_PARTS", 2)
     for files in (3, 2):
         np.testing.assert_allclose(
@@ -138,7 +138,7 @@ def test_an_interruption_loses_no_part_that_was_done(
     photos: Path, made: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (photos / "2-broken.png").unlink()
-    monkeypatch.setattr(searching, "PART_ROWS", 1)
+    monkeypatch.setattr(kept_features, "PART_ROWS", 1)
     rows_of = Embedder.rows_of
 
     def interrupted(self: Embedder, images: list[str], *rest: object, **more: object) -> object:
@@ -184,7 +184,7 @@ def test_a_home_that_cannot_be_written_stops_nothing(
     assert len(rows(gallery)) == 4
     (line,) = (line for line in heard.warnings if "cannot be kept" in line)
     assert line.startswith(f"the features of the gallery cannot be kept ({calr_home}")
-    monkeypatch.setattr(searching, "PART_ROWS", 1)  # of which each fits
+    monkeypatch.setattr(kept_features, "PART_ROWS", 1)  # of which each fits
     with pytest.raises(MemoryLimitError, match="features that cannot be kept would take"):
         open_gallery(embedder_of(memory_limit_gb=7e-6), photos, SilentReporter())
 
@@ -225,7 +225,7 @@ def test_images_that_change_meanwhile(
 ) -> None:
     """Rows must never get the names of other images; the next search finds nothing half right either."""
     shutil.copy(photos / "0.png", photos / "3-copy.png")  # of the same content: a digest does not tell them
-    digests = searching.content_digests
+    digests = kept_features.content_digests
 
     def then_changed(paths: list[str], reporter: Reporter) -> list[str]:
         if change == "come":
@@ -239,7 +239,7 @@ def test_images_that_change_meanwhile(
             shutil.copy(photos / "1.png", photos / "0.png")
         return found
 
-    monkeypatch.setattr(searching, "content_digests", then_changed)
+    monkeypatch.setattr(kept_features, "content_digests", then_changed)
     heard = Heard()
     gallery = open_gallery(embedder_of(), photos, heard)
     lost, why = {
@@ -250,7 +250,7 @@ def test_images_that_change_meanwhile(
     assert lost not in names(gallery)
     assert len(gallery) == 4
     assert f"{photos / lost}: {why}: left out" in heard.warnings
-    monkeypatch.setattr(searching, "content_digests", digests)
+    monkeypatch.setattr(kept_features, "content_digests", digests)
     after = open_gallery(embedder_of(), photos, SilentReporter())
     fresh, _ = embedder_of().embed(after.paths, "fresh", SilentReporter())
     np.testing.assert_allclose(rows(after), fresh.rows, atol=1e-5)

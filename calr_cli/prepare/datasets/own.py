@@ -43,7 +43,7 @@ def list_own_images(images: Path, pattern: str | None) -> Listing:
     Raises:
         DataError: A pattern that cannot be used, or one that fits no image.
     """
-    regex = None if pattern is None else _compiled(pattern)
+    regex = None if pattern is None else compiled_pattern(pattern)
     paths, warnings = find_images(images)
     if not paths:
         raise DataError(
@@ -83,11 +83,11 @@ def own_listing(source: Path, rows: list[tuple[str, dict[str, str]]], warnings: 
         rows: Path of each image, and what is known of it: camid, pid and split, as words.
         warnings: One line each.
     """
-    words = ["" if JUNK.fullmatch(row.get("pid", "")) else _spelt(row.get("pid", "")) for _, row in rows]
+    words = ["" if JUNK.fullmatch(row.get("pid", "")) else spelt(row.get("pid", "")) for _, row in rows]
     known = {*words} - {""}
-    pids = {w: int(w) for w in known} if all(map(NUMBER.fullmatch, known)) else _numbering(known)
-    cameras = [_spelt(row.get("camid", "")) for _, row in rows]
-    camids = _numbering(cameras)
+    pids = {w: int(w) for w in known} if all(map(NUMBER.fullmatch, known)) else numbered(known)
+    cameras = [spelt(row.get("camid", "")) for _, row in rows]
+    camids = numbered(cameras)
     entries = [
         Entry(row.get("split", "train"), path, pids.get(word, UNKNOWN_PID), camids[camera])
         for (path, row), word, camera in zip(rows, words, cameras, strict=True)
@@ -124,7 +124,12 @@ def _junk_taken_for_1(images: Path, matches: Iterable[re.Match[str]]) -> list[st
     ]
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def compiled_pattern(pattern: str) -> re.Pattern[str]:
+    """The regular expression of ``--pattern``; it is searched for in NFC paths.
+
+    Raises:
+        DataError: Not a regular expression, or its groups are not those known.
+    """
     try:
         with python_warnings.catch_warnings(action="ignore"):  # of what may mean something else one day
             regex = re.compile(normalize("NFC", pattern))
@@ -141,12 +146,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return regex
 
 
-def _spelt(word: str) -> str:
+def spelt(word: str) -> str:
     """The word, a number without leading zeros: 7 and 007 are one, whatever the others are."""
     return (word.lstrip("0") or "0") if NUMBER.fullmatch(word) else word
 
 
-def _numbering(words: Iterable[str]) -> dict[str, int]:
+def numbered(words: Iterable[str]) -> dict[str, int]:
     """0.. in sorted order, in that of the values if all are numbers."""
     distinct = set(words)
     by_value = all(map(NUMBER.fullmatch, distinct))
