@@ -160,6 +160,15 @@ Processes = Annotated[
         rich_help_panel="Where",
     ),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        help="threads that compute, all processes together; default: the cores that calr may use",
+        rich_help_panel="Where",
+    ),
+]
 Seeds = Annotated[
     int | None,
     typer.Option(

@@ -28,12 +28,14 @@ class Machine:
         device: Of ``--device``.
         processes: Of ``--processes``.
         root: Of ``--root``.
+        threads: Of ``--threads``.
     """
 
     gpus: str | None = None
     device: str | None = None
     processes: int | None = None
     root: Path | None = None
+    threads: int | None = None
 
     def devices(self, reporter: Reporter) -> list[torch.device]:
         """The devices asked for; under torchrun, its processes know each other from here on.
@@ -56,6 +58,7 @@ class Machine:
             "--device": self.device,
             "--processes": self.processes,
             "--root": self.root,
+            "--threads": self.threads,
         }
         return [word for flag, value in values.items() if value is not None for word in (flag, str(value))]
 

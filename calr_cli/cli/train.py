@@ -44,6 +44,7 @@ def train(
     gpus: options.Gpus = None,
     device: options.Device = None,
     processes: options.Processes = None,
+    threads: options.Threads = None,
     root: options.Root = None,
     output: options.OutputOfBoth = None,
     resume: options.ResumeBoth = None,
@@ -63,7 +64,7 @@ def train(
     if seeds is not None and seeds < 1:
         raise ConfigError(f"--seeds {seeds} must be from 1")
     reporter = reporter_for(quiet)
-    machine = Machine(gpus, device, processes, root)
+    machine = Machine(gpus, device, processes, root, threads)
     flags = options.setting_flags(context, "inter")
     request = Request(dataset, config, recipe, set_ or (), flags)
     folder = resume

@@ -45,6 +45,7 @@ def train_inter(
     gpus: options.Gpus = None,
     device: options.Device = None,
     processes: options.Processes = None,
+    threads: options.Threads = None,
     root: options.Root = None,
     output: options.Output = None,
     resume: options.ResumeRun = None,
@@ -61,7 +62,7 @@ def train_inter(
         calr train-inter --resume runs/veri/inter/20260131-120000
     """
     reporter = reporter_for(quiet)
-    machine = Machine(gpus, device, processes, root)
+    machine = Machine(gpus, device, processes, root, threads)
     flags = options.setting_flags(context, "inter")
     request = Request(dataset, config, recipe, set_ or (), flags)
     if resume is not None:

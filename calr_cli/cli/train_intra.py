@@ -38,6 +38,7 @@ def train_intra(
     gpus: options.Gpus = None,
     device: options.Device = None,
     processes: options.Processes = None,
+    threads: options.Threads = None,
     root: options.Root = None,
     output: options.Output = None,
     resume: options.ResumeRun = None,
@@ -52,7 +53,7 @@ def train_intra(
         calr train-intra -d shop -a mobilenet_v2 --epochs 10 --device cpu
     """
     reporter = reporter_for(quiet)
-    machine = Machine(gpus, device, processes, root)
+    machine = Machine(gpus, device, processes, root, threads)
     flags = options.setting_flags(context, "intra")
     request = Request(dataset, config, recipe, set_ or (), flags)
     if resume is not None:
