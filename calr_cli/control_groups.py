@@ -21,9 +21,9 @@ def memory_left() -> int | None:
             ("memory.max", "memory.current"),  # version 2
             ("memory.limit_in_bytes", "memory.usage_in_bytes"),  # version 1
         ):
-            (top,), (taken,) = _numbers(folder / limit) or [None], _numbers(folder / used) or [None]
-            if top is not None and taken is not None:
-                left.append(max(top - taken, 0))
+            numbers = _numbers(folder / limit) + _numbers(folder / used)
+            if len(numbers) == 2:
+                left.append(max(numbers[0] - numbers[1], 0))
     return min(left, default=None)
 
 

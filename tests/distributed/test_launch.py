@@ -17,10 +17,8 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 
-from calr_cli.distributed.launch import _fair_threads, launch
-from calr_cli.distributed.worker import Job
+from calr_cli.distributed.launch import launch
 from calr_cli.errors import DataError, WorkerError
 from tests.distributed.test_relay import Transcript
 from tests.support import ranks
@@ -56,30 +54,6 @@ def test_one_device_is_worked_on_in_this_process(tmp_path: Path) -> None:
     assert result == [(0, 1, 0, "cpu")]
     assert (tmp_path / "rank-0").read_text() == str(os.getpid())
     assert not (tmp_path / "logs").exists()
-
-
-@pytest.mark.parametrize("given", [None, "6"])
-@pytest.mark.parametrize(
-    ("devices", "apart", "each"),
-    [
-        ("cpu cpu", False, "3"),
-        ("cpu cpu cpu cpu", False, "1"),
-        ("cuda cuda", True, "3"),
-        ("cuda cuda", False, None),
-    ],
-)
-def test_processes_that_compute_on_the_cpu_together_divide_its_threads(
-    monkeypatch: pytest.MonkeyPatch, devices: str, apart: bool, each: str | None, given: str | None
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "to be put back")
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    if given is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", given)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
-    places = tuple(map(torch.device, devices.split()))
-    with _fair_threads(Job(print, (), places, (), Path(), apart, timedelta(1))):
-        assert os.environ.get("OMP_NUM_THREADS") == (given if each is None else each)
-    assert os.environ.get("OMP_NUM_THREADS") == given
 
 
 def test_rank_0_speaks_for_all_and_all_may_warn(tmp_path: Path) -> None:
