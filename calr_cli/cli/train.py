@@ -76,7 +76,7 @@ def train(
         training = checked(plans[0]["inter"].settings, machine, devices, tensorboard, reporter)
         pairs = on_main(partial(continue_pairs, plans, training, reporter))
     elif print_config:
-        show_config(request.resolve(), json)
+        show_config(request.for_training(), json)
         return
     else:
         training = new_training(request, machine, output, tensorboard, reporter)

@@ -60,7 +60,7 @@ def train_intra(
         refuse_beside_resume(request, print_config, output)
         training = resumed_training(resume, "intra", request.assignments, machine, tensorboard, reporter)
     elif print_config:
-        show_config(request.resolve(), json)
+        show_config(request.for_training(), json)
         return
     else:
         training = new_training(request, machine, output, tensorboard, reporter)

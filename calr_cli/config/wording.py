@@ -35,6 +35,10 @@ SECTIONS: dict[str, FieldInfo] = {key: field for key, field in walk(Settings) if
 """Dotted key -> field of every section, in the order of the schema."""
 
 
+FOLLOWING = frozenset(key for key, field in LEAVES.items() if field.json_schema_extra == {"auto": True})
+"""The settings that follow a user's own images."""
+
+
 def choices(field: FieldInfo) -> tuple[str, ...]:
     """The values from which a setting chooses; empty if it is not a choice."""
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
@@ -68,7 +72,8 @@ def expected(field: FieldInfo) -> str:
         return f"one of {range_words(field)}"
     base, *null = type_words(field).split(" or null")
     article = "a " if base.endswith("number") else ""
-    return f"{article}{base} {range_words(field)}".rstrip() + (", or null" if null else "")
+    others = ", or null" if null else ", or auto for own images" if field.json_schema_extra else ""
+    return f"{article}{base} {range_words(field)}".rstrip() + others
 
 
 def shown(value: Any) -> str:

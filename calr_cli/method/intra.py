@@ -89,7 +89,9 @@ def train_cameras(
         if not folder.local_labels.exists():
             reporter.stage(f"camera {camid} ({number} of {len(mine)}): {len(part.images)} images")
             with collectives.alone():
-                labels = train_camera(settings, part, folder, device, reporter)
+                # The first one says how long all of them take.
+                alike = len(mine) if number == 1 else 0
+                labels = train_camera(settings, part, folder, device, reporter, alike)
             write_local_labels(folder.local_labels, part.images, labels)
         folder.state.unlink(missing_ok=True)
         found[camid] = read_local_labels(folder.local_labels, part.images), folder.read_epochs()
@@ -126,7 +128,12 @@ def schedule_cameras(costs: Mapping[int, float], ranks: int) -> list[list[int]]:
 
 
 def train_camera(
-    settings: Settings, data: TrainingImages, folder: RunFolder, device: torch.device, reporter: Reporter
+    settings: Settings,
+    data: TrainingImages,
+    folder: RunFolder,
+    device: torch.device,
+    reporter: Reporter,
+    alike: int = 1,
 ) -> IntArray:
     """The labels of one camera: those with the best silhouette over the epochs.
 
@@ -136,6 +143,7 @@ def train_camera(
         folder: Of the camera.
         device: Where the network works.
         reporter: Told what happens.
+        alike: See `Epochs`.
 
     Returns:
         (N_c,) labels 0..K_c-1.
@@ -150,7 +158,7 @@ def train_camera(
         return np.zeros(len(images), np.int64)
     encoder = build_encoder(settings, "intra", device)
     networks = build_networks(intra.optimiser, encoder)
-    epochs = Epochs(settings, intra, ("intra", camid), data, networks, folder, reporter)
+    epochs = Epochs(settings, intra, ("intra", camid), data, networks, folder, reporter, alike=alike)
     if epochs.is_resumed:
         reporter.note(f"resuming camera {camid} {epochs.state.position()} of {intra.epochs}")
 
