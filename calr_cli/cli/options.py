@@ -126,7 +126,8 @@ Recipe = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME",
-        help="another way to train than the published one: plus, more accurate at the same cost",
+        help="calr, the published method, or plus, more accurate at the same cost; default: plus for own "
+        "images, calr for other datasets",
         rich_help_panel="Settings",
     ),
 ]

@@ -161,7 +161,7 @@ def follow(own: OwnImages, given: Layer) -> Layer:
 
     height, width = input_size(own.height, own.width)
     for side, pixels in (("height", height), ("width", width)):
-        decide(f"data.{side}", pixels, "the images' shape and at most twice their size")
+        decide(f"data.{side}", pixels, "the shape of the images, at most twice their size")
     stages = (("intra", default.intra, own.per_camera), ("inter", default.inter, own.images))
     for name, stage, images in stages:
         batch = decide(
@@ -173,12 +173,12 @@ def follow(own: OwnImages, given: Layer) -> Layer:
         decide(
             f"{name}.iters",
             iterations(images, batch, stage.iters),
-            "an epoch sees every image about three times (many images: once)",
+            "an epoch sees every image about three times (of many images: once)",
         )
         decide(
             f"{name}.clustering.k1",
             max(reciprocal_neighbours(images), number(f"{name}.clustering.k2", 0)),
-            "the square root of the images (stage 1: of a camera), 6 to 30",
+            "the root of the number of images (stage 1: of a camera), 6 to 30",
         )
     decide(
         "inter.clustering.min_cluster_size",
