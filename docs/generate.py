@@ -61,8 +61,8 @@ An empty cell means the default. Your own images have no preset."""
 RECIPES = """
 ## What the recipes change
 
-Without `--recipe`, training on your own images follows plus (which a file of `--config` overrides), and training
-on a dataset with a preset follows the published method. The recipe calr is that method: it changes nothing. A
+Without `--recipe`, training on your own images follows plus, which a file of `--config` overrides; on a
+dataset with a preset it follows the published method. The recipe calr is that method: it changes nothing. A
 recipe that `--recipe` names overrides the preset or file."""
 
 COMMANDS = """\
