@@ -73,7 +73,7 @@ def input_size(height: int, width: int) -> tuple[int, int]:
     ratio = min(max(height / width, 1 / 4), 4.0)
 
     def side(pixels: float) -> int:
-        return max(32, round(pixels / 16) * 16)
+        return max(32, int(pixels / 16 + 1 / 2) * 16)  # half of them up
 
     return side(math.sqrt(area * ratio)), side(math.sqrt(area / ratio))
 

@@ -81,7 +81,7 @@ def test_any_number_of_images_gives_settings_that_make_sense(images: int, camera
         assert 4 <= got[f"{stage}.num_instances"] <= batch / 4
         assert iters * batch >= count  # every image once
         assert iters <= default[f"{stage}.iters"] or (iters - 1) * batch < count
-        assert iters * batch < 3 * count + batch
+        assert iters == 1 or iters * batch < 3 * count + batch
         assert 6 <= got[f"{stage}.clustering.k1"] <= 30
         assert got[f"{stage}.clustering.k1"] == 6 or got[f"{stage}.clustering.k1"] ** 2 <= count
     assert 2 <= got["inter.clustering.min_cluster_size"] <= 5
@@ -102,7 +102,7 @@ def test_the_input_has_the_shape_of_the_images_and_no_more_pixels_than_the_publi
     assert high % 16 == wide % 16 == 0
     assert min(high, wide) >= 32
     assert high * wide <= 1.2 * 256 * 128
-    assert (high * wide <= 1.5 * 4 * height * width) or (high, wide) == (32, 32)
+    assert high * wide <= 1.5 * 4 * height * width or min(high, wide) == 32
     ratio = min(max(height / width, 1 / 4), 4)
     assert 0.8 < high / wide / ratio < 1.25 or min(high, wide) == 32
 
