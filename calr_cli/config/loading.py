@@ -216,6 +216,8 @@ def in_plain_words(detail: Mapping[str, Any], given: Layer) -> str:
         return (
             f"{quoted(key)} {detail['msg']} {quoted(key.rpartition('.')[0] + '.' + detail['ctx']['other'])}"
         )
+    if key in FOLLOWING and given[key].value == AUTO:
+        return f"{quoted(key)}: only a new training on your own images chooses a value"
     options = choices(LEAVES[key])
     guess = did_you_mean(difflib.get_close_matches(str(given[key].value), options, n=1)) if options else ""
     return f"{quoted(key)} must be {expected(LEAVES[key])}{guess}"

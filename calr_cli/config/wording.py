@@ -72,8 +72,7 @@ def expected(field: FieldInfo) -> str:
         return f"one of {range_words(field)}"
     base, *null = type_words(field).split(" or null")
     article = "a " if base.endswith("number") else ""
-    others = ", or null" if null else ", or auto for own images" if field.json_schema_extra else ""
-    return f"{article}{base} {range_words(field)}".rstrip() + others
+    return f"{article}{base} {range_words(field)}".rstrip() + (", or null" if null else "")
 
 
 def shown(value: Any) -> str:

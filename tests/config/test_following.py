@@ -148,8 +148,8 @@ def test_a_wrong_value_is_told_as_ever() -> None:
     with pytest.raises(ConfigError) as caught:
         resolved(assignments=["inter.batch_size=many", "inter.iters=0"])
     assert caught.value.lines() == [
-        "inter.iters = 0 (--set) must be a whole number from 1, or auto for own images",
-        "inter.batch_size = many (--set) must be a whole number from 2, or auto for own images",
+        "inter.iters = 0 (--set) must be a whole number from 1",
+        "inter.batch_size = many (--set) must be a whole number from 2",
     ]
 
 
@@ -164,7 +164,7 @@ def test_auto_may_be_written_for_own_images_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve_settings("veri", None, ["inter.iters=auto"], own_images=lambda name: None)
     assert caught.value.lines() == [
-        "inter.iters = auto (--set) must be a whole number from 1, or auto for own images"
+        "inter.iters = auto (--set): only a new training on your own images chooses a value"
     ]
 
 
