@@ -73,12 +73,13 @@ def tell_choices(request: Request, resolved: ResolvedSettings, reporter: Reporte
         reporter.note(f"recipe: calr, the published method; --recipe plus: {measured('plus')}")
     reasons: dict[str, list[str]] = {}
     for key, origin in resolved.origins.items():
-        if origin.startswith(AUTO):
-            reasons.setdefault(origin, []).append(f"{key} {values[key]}")
+        how, _, reason = origin.partition(": ")
+        if how == AUTO:
+            reasons.setdefault(reason, []).append(f"{key} {values[key]}")
     if reasons:
         reporter.note(f"settings that follow the data, {own_images(dataset)}:")
-    for origin, keys in reasons.items():
-        reporter.note(f"  {', '.join(keys)} ({origin.removeprefix(AUTO).lstrip(': ')})")
+    for reason, keys in reasons.items():
+        reporter.note(f"  {', '.join(keys)} ({reason})")
 
 
 def resumed_training(

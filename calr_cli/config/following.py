@@ -150,9 +150,9 @@ def follow(own: OwnImages, given: Layer) -> Layer:
     default, found = Settings(), {}
 
     def number(key: str, otherwise: int) -> int:
-        """The value given, if there is one and it is a number."""
+        """The value given, if there is one that can be right: the schema judges it later."""
         text = str(given[key].value) if key in given else ""
-        return int(text) if text.isdecimal() else otherwise
+        return int(text) if text.isdecimal() and int(text) else otherwise
 
     def decide(key: str, value: int, reason: str) -> int:
         if key not in given:

@@ -146,8 +146,9 @@ def test_whatever_is_given_wins_and_decides_what_follows_from_it(
 
 def test_a_wrong_value_is_told_as_ever() -> None:
     with pytest.raises(ConfigError) as caught:
-        resolved(assignments=["inter.batch_size=many", "inter.iters=0"])
+        resolved(assignments=["inter.batch_size=many", "inter.iters=0", "intra.batch_size=0"])
     assert caught.value.lines() == [
+        "intra.batch_size = 0 (--set) must be a whole number from 2",
         "inter.iters = 0 (--set) must be a whole number from 1",
         "inter.batch_size = many (--set) must be a whole number from 2",
     ]
