@@ -248,7 +248,7 @@ class Epoch:
         stage, alike = epochs.stage, epochs.alike
         epoch = sum(under_way.seconds.values()) + stage.iters * batch
         left = alike * (stage.epochs - self.number) * epoch
-        if left < _SHORT_SECONDS:
+        if left <= _SHORT_SECONDS:
             return
         number = 1 if isinstance(stage, Intra) else 2
         text = f"stage {number} takes about {duration(left)}"

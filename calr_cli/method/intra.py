@@ -83,14 +83,14 @@ def train_cameras(
     trained = 3 * settings.intra.iters * settings.intra.batch_size  # a step costs about three extractions
     work = schedule_cameras({c: len(rows) + trained for c, rows in members.items()}, collectives.world_size())
     mine = work[collectives.rank()]
+    left = [camid for camid in mine if not run.camera(camid).local_labels.exists()]
     found: dict[int, tuple[IntArray, list[EpochFigures]]] = {}
     for number, camid in enumerate(mine, start=1):
         part, folder = data.subset(members[camid]), run.camera(camid)
-        if not folder.local_labels.exists():
+        if camid in left:
             reporter.stage(f"camera {camid} ({number} of {len(mine)}): {len(part.images)} images")
             with collectives.alone():
-                # The first one says how long all of them take.
-                alike = len(mine) if number == 1 else 0
+                alike = len(left) if camid == left[0] else 0  # the first one speaks for all
                 labels = train_camera(settings, part, folder, device, reporter, alike)
             write_local_labels(folder.local_labels, part.images, labels)
         folder.state.unlink(missing_ok=True)
