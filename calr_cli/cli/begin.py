@@ -79,7 +79,7 @@ def tell_choices(request: Request, resolved: ResolvedSettings, reporter: Reporte
     if reasons:
         reporter.note(f"settings that follow the data, {own_images(dataset)}:")
     for reason, keys in reasons.items():
-        reporter.note(f"  {', '.join(keys)} ({reason})")
+        reporter.note(f"  {', '.join(keys)}: {reason}")
 
 
 def resumed_training(
