@@ -36,7 +36,9 @@ def gate(calr: Calr, veri_root: Path) -> str:
 
 
 def notes(stderr: str) -> list[str]:
-    return [line for line in stderr.splitlines() if line.startswith(("recipe: ", "settings that", "  "))]
+    """What was said about recipe and settings."""
+    begins = ("recipe: ", "settings that", "  data.", "  intra.", "  inter.")
+    return [line for line in stderr.splitlines() if line.startswith(begins)]
 
 
 def test_recipe_and_settings_are_told_and_kept(
@@ -52,7 +54,7 @@ def test_recipe_and_settings_are_told_and_kept(
     assert re.fullmatch(
         r"settings that follow the data, \d+ images of \d+ cameras, median .* pixels:", said[1]
     )
-    assert said[2] == "  data.height 128, data.width 128: the shape of the images, at most twice their size"
+    assert said[2] == "  data.height 64, data.width 32: the shape of the images, at most twice their size"
     settings = RunFolder(folder / "x" / "inter").settings
     told = dict(re.findall(r"([a-z_.1]+\.[a-z_.1]+) (\d+)", "\n".join(said[2:])))
     assert told.keys() == FOLLOWING - {"inter.batch_size"}

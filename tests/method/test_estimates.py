@@ -90,9 +90,7 @@ def test_a_stage_says_once_how_long_it_takes(
     heard = Notebook()
     train_intra(settings, dataset, create_run(settings, "intra", [CPU], tmp_path / "intra"), CPU, heard)
     (line,) = [note for note in heard.notes if "takes about" in note]
-    stage_1, stage_2 = map(duration, told)
+    stage_1, stage_2 = map(duration, told[:2])  # later epochs say nothing
     timed = 2 if network == "per-camera" else 8  # of 3 batches, or 9
-    assert (
-        line
-        == f"stage 1 takes about {stage_1}, stage 2 after it about {stage_2} (from the first {timed} batches)"
-    )
+    said = f"stage 1 takes about {stage_1}, stage 2 after it about {stage_2}"
+    assert line == f"{said} (from the first {timed} batches)"
