@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
-from pathlib import Path
 
 import psutil
 
+from calr_cli.control_groups import memory_left
 from calr_cli.errors import MemoryLimitError
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int:
     """Bytes that this process can take now: the machine's free memory, within the container's limit."""
-    free = int(psutil.virtual_memory().available)
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            left = int((_CONTROL_GROUP / limit).read_text()) - int((_CONTROL_GROUP / used).read_text())
-        except (OSError, ValueError):  # no such version of control groups, or "max"
-            continue
-        free = min(free, max(left, 0))
-    return free
+    free, left = int(psutil.virtual_memory().available), memory_left()
+    return free if left is None else min(free, left)
 
 
 def gigabytes(size: float) -> str:
@@ -46,16 +35,6 @@ def require_memory(needed: int, limit: int | None, what: str, remedy: str) -> No
         raise MemoryLimitError(
             f"{what} would take {gigabytes(needed)}, and {gigabytes(limit)} may be used", remedy
         )
-
-
-def spin_briefly() -> None:
-    """Have the threads of OpenMP sleep soon while they wait for each other; call it before torch is loaded.
-
-    By default GNU's spin for milliseconds. On a machine with other load a thread that spins takes the core
-    from the thread that it waits for, and small batches become several times slower (docs/performance.md).
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def keep_freed_memory() -> None:

@@ -26,7 +26,7 @@ from calr_cli.config.loading import (
     resolve_settings,
 )
 from calr_cli.config.schema import Settings
-from calr_cli.config.wording import LEAVES, SECTIONS, TYPE_WORDS, range_words, shown, type_words
+from calr_cli.config.wording import FOLLOWING, LEAVES, SECTIONS, TYPE_WORDS, range_words, shown, type_words
 from calr_cli.files import atomic_write
 
 DOCS = Path(__file__).resolve().parent
@@ -39,8 +39,9 @@ INTRODUCTION = """\
 
 A setting gets its value from these sources. A later source overrides an earlier one:
 
-1. the default in the tables below;
-2. the family of the architecture (`vit` of `-a vit_small`);
+1. the default in the tables below; where it says "or auto", the value for your own images follows the images
+   ([datasets.md](datasets.md#settings-that-follow-your-images));
+2. the family of the architecture (`vit` of `-a vit_small`), and for your own images the recipe plus;
 3. the preset of the dataset (`-d veri`), or the file of `--config FILE`, which replaces the preset;
 4. the recipe of `--recipe NAME`;
 5. `--set KEY=VALUE`, as often as needed, with the names below: `--set inter.memory.temperature=0.07`;
@@ -63,12 +64,14 @@ transformers. A preset or a file overrides them."""
 PRESETS = """
 ## What the presets change
 
-A dataset without a preset, such as your own, uses the defaults. An empty cell means the default."""
+An empty cell means the default. Your own images have no preset."""
 
 RECIPES = """
 ## What the recipes change
 
-Without `--recipe`, training follows the published method. A recipe overrides the preset or file."""
+Without `--recipe`, training on your own images follows plus, which a file of `--config` overrides; on a
+dataset with a preset it follows the published method. The recipe calr is that method: it changes nothing. A
+recipe that `--recipe` names overrides the preset or file."""
 
 COMMANDS = """\
 # Commands
@@ -108,7 +111,7 @@ def setting_row(key: str) -> list[str]:
     return [
         code(key),
         type_words(field),
-        code(shown(field.default)),
+        code(shown(field.default)) + (" or auto" if key in FOLLOWING else ""),
         range_words(field),
         str(field.description),
     ]
@@ -148,7 +151,8 @@ def configuration() -> str:
         ]
         lines += table(head, [setting_row(key) for key in keys]) if keys else []
     presets = changes({name: resolve_settings(name, None) for name in preset_names()}, "preset")
-    recipes = changes({name: resolve_settings(None, None, recipe=name) for name in recipe_names()}, "recipe")
+    changing = [name for name in recipe_names() if name != "calr"]
+    recipes = changes({name: resolve_settings(None, None, recipe=name) for name in changing}, "recipe")
     family = {name: resolve_settings(None, None, [f"model.arch={name}_small"]) for name in family_names()}
     lines += [FAMILIES, *changes(family, "family"), PRESETS, *presets, RECIPES, *recipes]
     return INTRODUCTION + "\n".join(lines) + "\n"

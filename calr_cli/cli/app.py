@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 
 from calr_cli import __version__
-from calr_cli.allocation import keep_freed_memory, spin_briefly
+from calr_cli.allocation import keep_freed_memory
 from calr_cli.cli.arguments import Command
 from calr_cli.cli.cluster import cluster
 from calr_cli.cli.compare import compare
@@ -49,6 +49,7 @@ from calr_cli.cli.train_inter import train_inter
 from calr_cli.cli.train_intra import train_intra
 from calr_cli.errors import CalrError
 from calr_cli.runs.lock import release_all
+from calr_cli.threads import limit_threads, spin_briefly
 
 Parameters = ParamSpec("Parameters")
 
@@ -61,6 +62,8 @@ def guarded(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
     @wraps(command)
     def boundary(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
+            threads = kwargs.get("threads")  # before the command loads the libraries that start them
+            limit_threads(threads if isinstance(threads, int) else None)
             command(*args, **kwargs)
             sys.stdout.flush()  # a full disk or a closed pipe shows here and not after the end
         except KeyboardInterrupt as error:

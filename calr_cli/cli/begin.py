@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from calr_cli.cli.ranks import on_main
 from calr_cli.cli.request import Machine, Request
-from calr_cli.errors import CheckpointError
+from calr_cli.errors import CheckpointError, WeightsError
 from calr_cli.events import Reporter
 from calr_cli.files import require_writable
 from calr_cli.runs.lock import hold
@@ -18,6 +18,7 @@ from calr_cli.runs.lock import hold
 if TYPE_CHECKING:  # torch takes seconds to import; `--help` and `--print-config` do without
     import torch
 
+    from calr_cli.config.loading import ResolvedSettings
     from calr_cli.config.schema import Settings
     from calr_cli.runs.folder import RunFolder
     from calr_cli.runs.resume import Continuation
@@ -53,10 +54,32 @@ def new_training(
     Raises:
         CalrError: A flag, setting, device, dataset or weights file that cannot be used, or ``output`` exists.
     """
-    settings = request.resolve().settings
-    devices = machine.devices(reporter)
+    resolved = request.for_training()
+    tell_choices(request, resolved, reporter)
+    settings, devices = resolved.settings, machine.devices(reporter)
     on_main(lambda: refuse_existing(output))
     return checked(settings, machine, devices, tensorboard, reporter)
+
+
+def tell_choices(request: Request, resolved: ResolvedSettings, reporter: Reporter) -> None:
+    """Say what was chosen without being asked for: the recipe, and the settings that follow the images."""
+    from calr_cli.config.following import AUTO, own_images
+    from calr_cli.config.loading import BY_DEFAULT, flat_settings, measured, preset_names
+
+    values, dataset = flat_settings(resolved.settings), resolved.settings.data.dataset
+    if BY_DEFAULT in resolved.origins.values():
+        reporter.note("recipe: plus, the default for own images; --recipe calr: the published method")
+    elif request.recipe is None and request.config is None and dataset in preset_names():
+        reporter.note(f"recipe: calr, the published method; --recipe plus: {measured('plus')}")
+    reasons: dict[str, list[str]] = {}
+    for key, origin in resolved.origins.items():
+        how, _, reason = origin.partition(": ")
+        if how == AUTO:
+            reasons.setdefault(reason, []).append(f"{key} {values[key]}")
+    if reasons:
+        reporter.note(f"settings that follow the data, {own_images(dataset)}:")
+    for reason, keys in reasons.items():
+        reporter.note(f"  {', '.join(keys)}: {reason}")
 
 
 def resumed_training(
@@ -110,6 +133,7 @@ def checked(
         CalrError: They are not, or cannot be used; or tensorboard is asked for and is not installed.
     """
     from calr_cli.method.build import check_start
+    from calr_cli.method.estimates import smaller_networks
     from calr_cli.method.plugin import load_plugin
     from calr_cli.prepare.prepared import load_dataset
     from calr_cli.runs.tensorboard import require_tensorboard
@@ -117,7 +141,14 @@ def checked(
     if tensorboard:
         require_tensorboard()
     dataset = load_dataset(settings.data.dataset, machine.root, reporter)
-    reporter.note(check_start(settings))
+    try:
+        reporter.note(check_start(settings))
+    except WeightsError as error:
+        if settings.model.pretrained == "imagenet" and (
+            line := smaller_networks(settings, dataset.train, devices)
+        ):
+            error.add_note(line)
+        raise
     if settings.plugin is not None:
         reporter.note(f"plugin {settings.plugin}: {', '.join(load_plugin(settings.plugin).names)}")
     return Training(settings, dataset, machine, devices, tensorboard=tensorboard)

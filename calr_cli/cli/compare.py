@@ -25,6 +25,7 @@ def compare(
     width: options.Width = None,
     pooling: options.Pooling = None,
     device: options.Device = None,
+    threads: options.Threads = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

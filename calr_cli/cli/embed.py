@@ -36,6 +36,7 @@ def embed(
     width: options.Width = None,
     pooling: options.Pooling = None,
     device: options.Device = None,
+    threads: options.Threads = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

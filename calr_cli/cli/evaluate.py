@@ -62,6 +62,7 @@ def evaluate(
     gpus: options.Gpus = None,
     device: options.Device = None,
     processes: options.Processes = None,
+    threads: options.Threads = None,
     root: options.Root = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -74,7 +75,7 @@ def evaluate(
         calr evaluate -d veri -a resnet50 --pretrained imagenet
     """
     reporter = reporter_for(quiet)
-    machine = Machine(gpus, device, processes, root)
+    machine = Machine(gpus, device, processes, root, threads)
     flags = options.setting_flags(context, "evaluation")
     request = Request(dataset, config, assignments=set_ or (), flags=flags)
     if resume is None and pretrained is None:

@@ -32,6 +32,7 @@ def report(
     ] = None,
     gpus: options.Gpus = None,
     device: options.Device = None,
+    threads: options.Threads = None,
     root: options.Root = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -50,7 +51,7 @@ def report(
     records = read_runs(runs)
     target = output or (records[0].folder.path if len(records) == 1 else Path()) / "report.html"
     check_output("--output", target, PAGES)
-    where = Machine(gpus, device, root=root).devices(reporter)[0]
+    where = Machine(gpus, device, root=root, threads=threads).devices(reporter)[0]
     result = write_report(records, target, where, root, reporter)
     if json:
         print_json(result)

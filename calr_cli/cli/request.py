@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from calr_cli.events import Reporter
 if TYPE_CHECKING:  # torch takes seconds to import; `--help` and `--print-config` do without
     import torch
 
+    from calr_cli.config.following import OwnImages
     from calr_cli.config.loading import ResolvedSettings
 
 
@@ -28,12 +29,14 @@ class Machine:
         device: Of ``--device``.
         processes: Of ``--processes``.
         root: Of ``--root``.
+        threads: Of ``--threads``.
     """
 
     gpus: str | None = None
     device: str | None = None
     processes: int | None = None
     root: Path | None = None
+    threads: int | None = None
 
     def devices(self, reporter: Reporter) -> list[torch.device]:
         """The devices asked for; under torchrun, its processes know each other from here on.
@@ -56,6 +59,7 @@ class Machine:
             "--device": self.device,
             "--processes": self.processes,
             "--root": self.root,
+            "--threads": self.threads,
         }
         return [word for flag, value in values.items() if value is not None for word in (flag, str(value))]
 
@@ -70,6 +74,7 @@ class Request:
         recipe: Of ``--recipe``.
         assignments: ``KEY=VALUE`` texts of ``--set``.
         flags: Dotted key -> (flag, value) of the settings with a flag of their own.
+        local_labels: Value of ``--local-labels``.
     """
 
     dataset: str | None = None
@@ -77,12 +82,33 @@ class Request:
     recipe: str | None = None
     assignments: Sequence[str] = ()
     flags: SettingFlags = field(default_factory=dict)
+    local_labels: Path | None = None
 
-    def resolve(self, known: Mapping[str, tuple[str, Any]] | None = None) -> ResolvedSettings:
+    def for_training(self) -> ResolvedSettings:
+        """As `resolve`; with a user's own images settings follow these, and the recipe is that for them.
+
+        Raises:
+            As `resolve`; DataError: what was found out about the images is damaged.
+        """
+        from calr_cli.config.following import own_images
+        from calr_cli.config.loading import BY_DEFAULT
+
+        resolved = self.resolve(own_images=own_images)
+        labels, start = self.local_labels, "inter.start"
+        if labels is None or resolved.origins[start] != BY_DEFAULT or labels.with_name("model.pth").exists():
+            return resolved
+        return self.resolve({start: ("--local-labels without a network", "pretrained")}, own_images)
+
+    def resolve(
+        self,
+        known: Mapping[str, tuple[str, Any]] | None = None,
+        own_images: Callable[[str], OwnImages | None] = lambda name: None,
+    ) -> ResolvedSettings:
         """The settings, with the dataset's canonical name.
 
         Args:
             known: Dotted key -> (origin, value) of settings that are no longer open.
+            own_images: See `resolve_settings`.
 
         Raises:
             ConfigError: A wrong setting, no dataset, or one that does not exist.
@@ -91,7 +117,8 @@ class Request:
         from calr_cli.prepare.names import resolve_dataset_name
 
         name = None if self.dataset is None else resolve_dataset_name(self.dataset)
-        others = (self.config, self.assignments, {**self.flags, **(known or {})}, self.recipe)
+        flags = {**self.flags, **(known or {})}
+        others = (self.config, self.assignments, flags, self.recipe, own_images)
         resolved = resolve_settings(name, *others)
         if resolved.origins["data.dataset"] in ("default", "preset synthetic"):
             raise no_dataset()

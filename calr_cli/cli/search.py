@@ -55,6 +55,7 @@ def search(
     width: options.Width = None,
     pooling: options.Pooling = None,
     device: options.Device = None,
+    threads: options.Threads = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -44,6 +44,7 @@ def train(
     gpus: options.Gpus = None,
     device: options.Device = None,
     processes: options.Processes = None,
+    threads: options.Threads = None,
     root: options.Root = None,
     output: options.OutputOfBoth = None,
     resume: options.ResumeBoth = None,
@@ -63,7 +64,7 @@ def train(
     if seeds is not None and seeds < 1:
         raise ConfigError(f"--seeds {seeds} must be from 1")
     reporter = reporter_for(quiet)
-    machine = Machine(gpus, device, processes, root)
+    machine = Machine(gpus, device, processes, root, threads)
     flags = options.setting_flags(context, "inter")
     request = Request(dataset, config, recipe, set_ or (), flags)
     folder = resume
@@ -75,7 +76,7 @@ def train(
         training = checked(plans[0]["inter"].settings, machine, devices, tensorboard, reporter)
         pairs = on_main(partial(continue_pairs, plans, training, reporter))
     elif print_config:
-        show_config(request.resolve(), json)
+        show_config(request.for_training(), json)
         return
     else:
         training = new_training(request, machine, output, tensorboard, reporter)

@@ -45,6 +45,7 @@ def train_inter(
     gpus: options.Gpus = None,
     device: options.Device = None,
     processes: options.Processes = None,
+    threads: options.Threads = None,
     root: options.Root = None,
     output: options.Output = None,
     resume: options.ResumeRun = None,
@@ -61,14 +62,14 @@ def train_inter(
         calr train-inter --resume runs/veri/inter/20260131-120000
     """
     reporter = reporter_for(quiet)
-    machine = Machine(gpus, device, processes, root)
+    machine = Machine(gpus, device, processes, root, threads)
     flags = options.setting_flags(context, "inter")
-    request = Request(dataset, config, recipe, set_ or (), flags)
+    request = Request(dataset, config, recipe, set_ or (), flags, local_labels)
     if resume is not None:
         refuse_beside_resume(request, print_config, output)
         training = resumed_training(resume, "inter", request.assignments, machine, tensorboard, reporter)
     elif print_config:
-        show_config(request.resolve(), json)
+        show_config(request.for_training(), json)
         return
     else:
         training = new_training(request, machine, output, tensorboard, reporter)
@@ -107,10 +108,10 @@ def shortened(settings: Settings, request: Request) -> Settings:
 
 def warn_of_stage_1(training: Training, reporter: Reporter) -> None:
     """Say, also if quiet, that stage 1 comes first, how long it will take, and how to shorten it."""
-    from calr_cli.method.estimates import duration, stage_1_seconds
+    from calr_cli.method.estimates import duration, training_seconds
 
     intra, images = training.settings.intra, training.dataset.train
-    seconds = stage_1_seconds(training.settings, images, training.devices)
+    seconds = training_seconds(training.settings, images, training.devices, ["intra"])
     reporter.warning(
         f"stage 1 runs first: {len(set(images.camids))} cameras, {intra.epochs} epochs of {intra.iters} "
         f"batches each, about {duration(seconds)} and the clustering. To shorten it: --set intra.epochs=N "

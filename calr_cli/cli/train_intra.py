@@ -38,6 +38,7 @@ def train_intra(
     gpus: options.Gpus = None,
     device: options.Device = None,
     processes: options.Processes = None,
+    threads: options.Threads = None,
     root: options.Root = None,
     output: options.Output = None,
     resume: options.ResumeRun = None,
@@ -52,14 +53,14 @@ def train_intra(
         calr train-intra -d shop -a mobilenet_v2 --epochs 10 --device cpu
     """
     reporter = reporter_for(quiet)
-    machine = Machine(gpus, device, processes, root)
+    machine = Machine(gpus, device, processes, root, threads)
     flags = options.setting_flags(context, "intra")
     request = Request(dataset, config, recipe, set_ or (), flags)
     if resume is not None:
         refuse_beside_resume(request, print_config, output)
         training = resumed_training(resume, "intra", request.assignments, machine, tensorboard, reporter)
     elif print_config:
-        show_config(request.resolve(), json)
+        show_config(request.for_training(), json)
         return
     else:
         training = new_training(request, machine, output, tensorboard, reporter)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from importlib.resources import files
@@ -14,15 +14,25 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from calr_cli.config.following import AUTO, OwnImages, follow
 from calr_cli.config.layers import Given, Layer, did_you_mean, read_assignments, read_file, read_layer
 from calr_cli.config.schema import Settings
-from calr_cli.config.wording import LEAVES, choices, expected, shown
+from calr_cli.config.wording import FOLLOWING, LEAVES, choices, expected, shown
 from calr_cli.errors import ConfigError
 
 PRESETS = files("calr_cli.config") / "presets"
 RECIPES = files("calr_cli.config") / "recipes"
 FAMILIES = files("calr_cli.config") / "families"
 """Settings that go with a family of architectures, below presets and files."""
+
+OWN_RECIPE = "plus"
+"""What training on a user's own images follows by default; on other datasets that is the published method."""
+
+BY_DEFAULT = f"recipe {OWN_RECIPE} (own images)"
+"""The origin of the settings that it gives then."""
+
+
+_MEASURED = "# Measured: "
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,16 @@ def read_family(name: str) -> str:
     return _read(FAMILIES, "family", name)
 
 
+def measured(recipe: str) -> str:
+    """What a recipe reached, as its header says.
+
+    Raises:
+        ConfigError: There is no such recipe.
+    """
+    (line,) = [line for line in read_recipe(recipe).splitlines() if line.startswith(_MEASURED)]
+    return line.removeprefix(_MEASURED)
+
+
 def _names(folder: Traversable) -> list[str]:
     return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
@@ -99,10 +119,14 @@ def resolve_settings(
     assignments: Sequence[str] = (),
     flags: Mapping[str, tuple[str, Any]] | None = None,
     recipe: str | None = None,
+    own_images: Callable[[str], OwnImages | None] = lambda name: None,
 ) -> ResolvedSettings:
     """Settings by precedence: default < family < preset or file < ``recipe`` < ``assignments`` < ``flags``.
 
     A family is what the name of an architecture begins with, as ``vit`` of ``vit_small``.
+
+    With a user's own images, what follows the images comes right after the defaults, and the recipe for them
+    right after the family.
 
     Args:
         dataset: Value of ``-d/--dataset``; its preset applies if there is one. Without ``-d``, the dataset is
@@ -111,6 +135,7 @@ def resolve_settings(
         assignments: ``KEY=VALUE`` texts of ``--set``; of two with the same key, the later wins.
         flags: Dotted key -> (text of the flag, value); a value of None means that the flag was not given.
         recipe: Name of a recipe.
+        own_images: Says what is known of a dataset that is a user's own images; None of any other.
 
     Raises:
         ConfigError: Some settings are wrong; there is a line for each problem.
@@ -127,13 +152,19 @@ def resolve_settings(
         chosen = over["data.dataset"].value if "data.dataset" in over else Settings().data.dataset
         if chosen in preset_names():
             base = read_layer(read_preset(chosen), f"preset {chosen}", problems)
-    if recipe is not None:
-        base |= read_layer(read_recipe(recipe), f"recipe {recipe}", problems)
-    given = base | over
+    asked = {} if recipe is None else read_layer(read_recipe(recipe), f"recipe {recipe}", problems)
+    given = base | asked | over
+    own = own_images(str(given["data.dataset"].value) if "data.dataset" in given else "")
+    if own:
+        given = {key: entry for key, entry in given.items() if key not in FOLLOWING or entry.value != AUTO}
+        if recipe is None:
+            given = read_layer(read_recipe(OWN_RECIPE), BY_DEFAULT, problems) | given
     arch = given["model.arch"].value if "model.arch" in given else ""
     family = str(arch).partition("_")[0]
     if family in family_names():
         given = read_layer(read_family(family), f"family {family}", problems) | given
+    if own:
+        given = follow(own, given) | given
     return validated(given, problems)
 
 
@@ -212,6 +243,8 @@ def in_plain_words(detail: Mapping[str, Any], given: Layer) -> str:
         )
     if detail["type"] == "numbers":
         return f"{quoted(key)} {detail['msg']}"
+    if key in FOLLOWING and given[key].value == AUTO:
+        return f"{quoted(key)}: only a new training on your own images chooses a value"
     options = choices(LEAVES[key])
     guess = did_you_mean(difflib.get_close_matches(str(given[key].value), options, n=1)) if options else ""
     return f"{quoted(key)} must be {expected(LEAVES[key])}{guess}"

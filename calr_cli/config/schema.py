@@ -20,6 +20,11 @@ def setting(default: Any, meaning: str, **limits: float) -> Any:
     return Field(default=default, description=meaning, **limits)  # type: ignore[call-overload]
 
 
+def followed(default: Any, meaning: str, **limits: float) -> Any:
+    """A setting that follows the images where they are a user's own; ``default`` holds for other datasets."""
+    return Field(default=default, description=meaning, json_schema_extra={"auto": True}, **limits)  # type: ignore[call-overload]
+
+
 def bounded_by(other: str, *, above: bool = False) -> AfterValidator:
     """A check that a setting is not above, or not below, ``other``, declared earlier in the same section.
 
@@ -87,8 +92,8 @@ class Data(Section):
     """Which images, and how they are read."""
 
     dataset: str = setting("synthetic", "name of a prepared dataset [ours]")
-    height: int = setting(256, "height images are resized to, pixels [field]", ge=32)
-    width: int = setting(128, "width images are resized to, pixels [field]", ge=32)
+    height: int = followed(256, "height images are resized to, pixels [field]", ge=32)
+    width: int = followed(128, "width images are resized to, pixels [field]", ge=32)
     mean: Channels = setting(
         None, "mean of pixels from 0 to 1 per channel; null: as the weights were trained with [field]"
     )
@@ -191,7 +196,7 @@ class IntraClustering(Section):
         "clusters per camera: a fifth of its images, rounded down, or as many as have the best silhouette "
         "[ours]",
     )
-    k1: int = setting(30, "nearest images that make a reciprocal set, itself counted [release]", ge=1)
+    k1: int = followed(30, "nearest images that make a reciprocal set, itself counted [release]", ge=1)
     k2: K2 = setting(
         6, "nearest images whose sets are averaged, itself counted; not above k1 [release]", ge=1
     )
@@ -205,9 +210,9 @@ class Intra(Section):
         "a network for each camera, or one for all with a memory for each, in as many batches [release]",
     )
     epochs: int = setting(20, "rounds of clustering and training per camera [release]", ge=1)
-    iters: int = setting(100, "batches per epoch and camera [release]", ge=1)
-    batch_size: int = setting(64, "images per batch, over all devices [release]", ge=2)
-    num_instances: NumInstances = setting(
+    iters: int = followed(100, "batches per epoch and camera [release]", ge=1)
+    batch_size: int = followed(64, "images per batch, over all devices [release]", ge=2)
+    num_instances: NumInstances = followed(
         4, "images of one cluster in a batch; not above batch_size [release]", ge=1
     )
     clustering: IntraClustering = IntraClustering()
@@ -235,12 +240,12 @@ class InterClustering(Section):
     min_similarity: float = setting(
         0.5, "smallest inner product of two features that makes a link [release]", ge=0, le=1
     )
-    min_cluster_size: int = setting(5, "images; smaller Infomap clusters become outliers [release]", ge=1)
+    min_cluster_size: int = followed(5, "images; smaller Infomap clusters become outliers [release]", ge=1)
     eps: float = setting(0.6, "largest Jaccard distance of DBSCAN's neighbours [field]", gt=0, lt=1)
     min_samples: int = setting(
         4, "images within eps, itself counted, that make one a core of DBSCAN [field]", ge=1
     )
-    k1: int = setting(30, "nearest images that make a reciprocal set, for Jaccard distances [field]", ge=1)
+    k1: int = followed(30, "nearest images that make a reciprocal set, for Jaccard distances [field]", ge=1)
     k2: K2 = setting(6, "nearest images whose sets are averaged, for the same; not above k1 [field]", ge=1)
 
 
@@ -309,9 +314,9 @@ class Inter(Section):
         "pretrained", "weights to start from: model.pretrained, or stage 1's shared network [release]"
     )
     epochs: int = setting(50, "rounds of clustering and training [release]", ge=1)
-    iters: int = setting(400, "batches per epoch [release]", ge=1)
-    batch_size: int = setting(256, "images per batch, over all devices [release]", ge=2)
-    num_instances: NumInstances = setting(
+    iters: int = followed(400, "batches per epoch [release]", ge=1)
+    batch_size: int = followed(256, "images per batch, over all devices [release]", ge=2)
+    num_instances: NumInstances = followed(
         16, "images of one cluster in a batch; not above batch_size [release]", ge=1
     )
     clustering: InterClustering = InterClustering()

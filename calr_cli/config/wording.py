@@ -41,6 +41,10 @@ SECTIONS: dict[str, FieldInfo] = {key: field for key, field in walk(Settings) if
 """Dotted key -> field of every section, in the order of the schema."""
 
 
+FOLLOWING = frozenset(key for key, field in LEAVES.items() if field.json_schema_extra == {"auto": True})
+"""The settings that follow a user's own images."""
+
+
 def choices(field: FieldInfo) -> tuple[str, ...]:
     """The values from which a setting chooses; empty if it is not a choice."""
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()

@@ -12,6 +12,7 @@ import torch
 from calr_cli.distributed.place import told_place
 from calr_cli.errors import ConfigError
 from calr_cli.events import Reporter
+from calr_cli.threads import busy
 
 
 def choose_devices(
@@ -26,7 +27,7 @@ def choose_devices(
         gpus: Numbers of CUDA devices, separated by commas.
         device: ``cpu`` or ``cuda``.
         processes: Number of processes that share the CPU, for tests.
-        reporter: Receiver of a note if there is no GPU and the CPU is used.
+        reporter: Receiver of a note if there is no GPU and the CPU is used, or if the machine is busy.
 
     Raises:
         ConfigError: ``gpus`` is no such list, a device does not exist, flags contradict each other, or the
@@ -57,6 +58,8 @@ def choose_devices(
         chosen = [torch.device("cpu")] * (processes or started_here() or 1)
     else:
         chosen = [torch.device("cuda", number) for number in range(min(started_here() or 1, count))]
+    if note := busy():
+        reporter.note(note)
     if started_here() not in (None, len(chosen)):
         raise ConfigError(
             f"torchrun started {started_here()} processes on this machine for {len(chosen)} devices; {there}",

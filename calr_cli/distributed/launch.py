@@ -137,7 +137,7 @@ class _Launch:
             start_method="spawn",
             logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
         )
-        with _fair_threads(self.job.devices), _quiet_elastic():
+        with _fair_threads(self.job), _quiet_elastic():
             # The processes inherit the mask of the thread that starts them (see `run_job`), if that thread
             # does not have to start the resource tracker first, which unblocks signals.
             resource_tracker.ensure_running()
@@ -227,16 +227,22 @@ class _Launch:
 
 
 @contextmanager
-def _fair_threads(devices: Sequence[torch.device]) -> Iterator[None]:
-    """Divide the cores among processes that share the CPU, unless the user chose the number of threads."""
-    shared = all(device.type == "cpu" for device in devices) and "OMP_NUM_THREADS" not in os.environ
+def _fair_threads(job: Job) -> Iterator[None]:
+    """Divide the threads among processes that compute on the CPU at the same time.
+
+    With a GPU each they do so only where each makes labels of its own; else the first makes all of them.
+    """
+    name, shared = "OMP_NUM_THREADS", job.everyone or all(device.type == "cpu" for device in job.devices)
+    before = os.environ.get(name)
     if shared:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // len(devices)))
+        os.environ[name] = str(max(1, torch.get_num_threads() // len(job.devices)))
     try:
         yield
     finally:
-        if shared:
-            del os.environ["OMP_NUM_THREADS"]
+        if before is not None:
+            os.environ[name] = before
+        else:
+            os.environ.pop(name, None)
 
 
 @contextmanager

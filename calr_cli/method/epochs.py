@@ -18,9 +18,11 @@ from torch import Tensor
 from calr_cli.config.schema import Inter, Intra, Settings
 from calr_cli.data.loaders import PixelSource
 from calr_cli.distributed import collectives
+from calr_cli.distributed.devices import num_processes
 from calr_cli.events import Reporter, SilentReporter
 from calr_cli.figures import EpochFigures, IntraEpoch, Seconds
 from calr_cli.method.build import build_augmentation, build_extractor, build_losses
+from calr_cli.method.estimates import Paced, duration, stage_steps
 from calr_cli.runs.folder import RunFolder
 from calr_cli.training.epoch import EpochLosses, Saving, train_epoch
 from calr_cli.training.networks import Networks
@@ -52,6 +54,9 @@ class Labels(Protocol):
 
 L = TypeVar("L", bound=Labels)
 
+_SHORT_SECONDS = 60
+"""Below this nobody has to be told how long a stage takes."""
+
 
 @dataclass(frozen=True)
 class TrainingImages:
@@ -77,6 +82,7 @@ class Epochs:
         folder: Where state and figures are kept.
         reporter: Told what happens.
         cameras: Folders that keep the figures of a camera instead, by its number.
+        alike: Trainings like this one that are still to come, itself counted; 0: nobody wants to know.
     """
 
     def __init__(
@@ -89,10 +95,11 @@ class Epochs:
         folder: RunFolder,
         reporter: Reporter,
         cameras: Mapping[int, RunFolder] | None = None,
+        alike: int = 1,
     ) -> None:
         self.settings, self.stage, self.key, self.data = settings, stage, key, data
         self.networks, self.folder, self.reporter = networks, folder, reporter
-        self._cameras = cameras or {}
+        self._cameras, self.alike = cameras or {}, alike
         self.losses = build_losses(settings, stage)
         self.extract = build_extractor(settings, reporter)
         self.state = TrainingState(networks, data.images.fingerprint)
@@ -235,11 +242,28 @@ class Epoch:
                 build_augmentation(settings, epochs.networks.encoder), draws, settings.batch_norm_group_size
             ),
             title=f"{title}epoch {self.number + 1}/{epochs.stage.epochs}",
-            reporter=epochs.reporter,
+            reporter=Paced(epochs.reporter, self._tell_time),
             saving=Saving(under_way.losses, save),
         )
         self._training = perf_counter() - began
         return losses
+
+    def _tell_time(self, batch: float, timed: int) -> None:
+        """Say how long the stage takes, and in stage 1 how long stage 2 will, from the seconds of a batch."""
+        epochs, under_way = self._epochs, self._epochs.state.under_way
+        assert under_way is not None
+        stage, alike = epochs.stage, epochs.alike
+        epoch = sum(under_way.seconds.values()) + stage.iters * batch
+        left = alike * (stage.epochs - self.number) * epoch
+        if left <= _SHORT_SECONDS:
+            return
+        number = 1 if isinstance(stage, Intra) else 2
+        text = f"stage {number} takes about {duration(left)}"
+        if isinstance(stage, Intra):
+            together = num_processes([epochs.networks.device]) if stage.network == "per-camera" else 1
+            images = stage_steps(epochs.settings, "inter", 1, alike * len(epochs.data.images))
+            text += f", stage 2 after it about {duration(batch / stage.batch_size * images / together)}"
+        self.once.note(f"{text} (from the first {timed} batches)")
 
     @property
     def seconds(self) -> Seconds:

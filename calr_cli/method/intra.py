@@ -83,13 +83,15 @@ def train_cameras(
     trained = 3 * settings.intra.iters * settings.intra.batch_size  # a step costs about three extractions
     work = schedule_cameras({c: len(rows) + trained for c, rows in members.items()}, collectives.world_size())
     mine = work[collectives.rank()]
+    left = [camid for camid in mine if not run.camera(camid).local_labels.exists()]
     found: dict[int, tuple[IntArray, list[EpochFigures]]] = {}
     for number, camid in enumerate(mine, start=1):
         part, folder = data.subset(members[camid]), run.camera(camid)
-        if not folder.local_labels.exists():
+        if camid in left:
             reporter.stage(f"camera {camid} ({number} of {len(mine)}): {len(part.images)} images")
             with collectives.alone():
-                labels = train_camera(settings, part, folder, device, reporter)
+                alike = len(left) if camid == left[0] else 0  # the first one speaks for all
+                labels = train_camera(settings, part, folder, device, reporter, alike)
             write_local_labels(folder.local_labels, part.images, labels)
         folder.state.unlink(missing_ok=True)
         found[camid] = read_local_labels(folder.local_labels, part.images), folder.read_epochs()
@@ -126,7 +128,12 @@ def schedule_cameras(costs: Mapping[int, float], ranks: int) -> list[list[int]]:
 
 
 def train_camera(
-    settings: Settings, data: TrainingImages, folder: RunFolder, device: torch.device, reporter: Reporter
+    settings: Settings,
+    data: TrainingImages,
+    folder: RunFolder,
+    device: torch.device,
+    reporter: Reporter,
+    alike: int = 1,
 ) -> IntArray:
     """The labels of one camera: those with the best silhouette over the epochs.
 
@@ -136,6 +143,7 @@ def train_camera(
         folder: Of the camera.
         device: Where the network works.
         reporter: Told what happens.
+        alike: See `Epochs`.
 
     Returns:
         (N_c,) labels 0..K_c-1.
@@ -150,7 +158,7 @@ def train_camera(
         return np.zeros(len(images), np.int64)
     encoder = build_encoder(settings, "intra", device)
     networks = build_networks(intra.optimiser, encoder)
-    epochs = Epochs(settings, intra, ("intra", camid), data, networks, folder, reporter)
+    epochs = Epochs(settings, intra, ("intra", camid), data, networks, folder, reporter, alike=alike)
     if epochs.is_resumed:
         reporter.note(f"resuming camera {camid} {epochs.state.position()} of {intra.epochs}")
 

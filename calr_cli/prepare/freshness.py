@@ -16,6 +16,7 @@ from calr_cli.events import Reporter
 from calr_cli.prepare.datasets import LAYOUTS
 from calr_cli.prepare.datasets.folders import find_images
 from calr_cli.prepare.datasets.layout import image_files
+from calr_cli.threads import available_cores
 from calr_cli.types import Dataset
 
 Stamp = tuple[int, int]
@@ -123,7 +124,7 @@ def _of_other_content(
         return []
     changed = []
     step = reporter.progress(f"Comparing {title}, whose files have new times", len(paths), "images")
-    with ThreadPoolExecutor(os.cpu_count()) as pool, step as progress:
+    with ThreadPoolExecutor(available_cores()) as pool, step as progress:
         for path, has in zip(paths, pool.map(has_changed, paths), strict=True):
             progress.advance()
             changed += [path] * has

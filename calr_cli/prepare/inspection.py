@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from PIL import UnidentifiedImageError
 from calr_cli.data.images import content_digest, decode_image
 from calr_cli.errors import DataError
 from calr_cli.events import Reporter
+from calr_cli.threads import available_cores
 
 _AT_A_TIME = 1_000
 """Images handed to the threads at once: a task each for all of a large dataset would fill the memory."""
@@ -60,7 +60,7 @@ def inspect_image(path: Path) -> Inspection:
 def inspect_images(paths: Sequence[Path], title: str, reporter: Reporter) -> list[Inspection]:
     """`inspect_image` of each path, in order, by as many threads as there are processors."""
     results: list[Inspection] = []
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(available_cores()) as pool:
         warnings.simplefilter("ignore")  # odd metadata is not the user's problem: the pixels are there
         try:
             with reporter.progress(f"Checking {title}", len(paths), "images") as progress:

@@ -30,6 +30,7 @@ from calr_cli.method.estimates import memory_limit
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.folding import fold_batch_norms
 from calr_cli.models.foreign import ForeignWeights, build_foreign, describe, describe_input
+from calr_cli.threads import available_cores
 from calr_cli.training.checkpoint import ModelCard, open_model
 from calr_cli.training.precision import choose_precision
 from calr_cli.types import FloatArray
@@ -332,7 +333,7 @@ def content_digests(paths: Sequence[str], reporter: Reporter) -> list[str]:
 
     digests = []
     with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(available_cores()) as pool,
         reporter.progress("looking for changes", len(paths), "images") as progress,
     ):
         for result in pool.map(digest, paths):

@@ -9,6 +9,7 @@ def test_list_names_all_with_their_purpose_and_recipes_apart(calr: Calr) -> None
     presets, recipes = answer["presets"], answer["recipes"]
     assert (list(presets), list(recipes)) == (preset_names(), recipe_names())
     assert recipes["plus"].startswith("more accurate than the published method")
+    assert recipes["calr"].startswith("the published method")
     tables = calr("presets", "list").stdout.split("\n\n")
     for table, kind, purposes in zip(tables, ("preset", "recipe"), (presets, recipes), strict=True):
         head, *lines = table.splitlines()
@@ -28,5 +29,6 @@ def test_show_of_an_unknown_one(calr: Calr) -> None:
         answer = calr("presets", "show", name)
         assert (answer.exit_code, answer.stdout) == (1, "")
         assert answer.errors == [
-            f"error: no preset '{name}' among {presets}, and no recipe among plus; did you mean {nearest}?"
+            f"error: no preset '{name}' among {presets}, and no recipe among calr, plus; "
+            f"did you mean {nearest}?"
         ]

@@ -35,7 +35,7 @@ def test_every_training_command_knows_recipes(calr: Calr, folder: Path, command:
     assert "  network: shared  # recipe plus" in answer.stdout.splitlines()
     wrong = calr(command, "-d", "veri", "--recipe", "pluss")
     assert (wrong.exit_code, wrong.stdout) == (1, "")
-    assert wrong.errors == ["error: no recipe 'pluss' among plus; did you mean plus?"]
+    assert wrong.errors == ["error: no recipe 'pluss' among calr, plus; did you mean plus?"]
     again = calr(command, "--resume", "runs/x", "--recipe", "plus")
     assert again.errors == [
         "error: --resume continues a run as it was begun: --recipe cannot be given beside it. "

@@ -41,6 +41,8 @@ NOT_CALR = {
     "pip install 'calr-cli[": "needs a package index",
     "tensorboard --logdir": "a server; tests/runs/test_tensorboard.py reads what it reads",
     "jq ": "another program",
+    "docker ": "needs a Docker daemon; the page says that nobody has tried it",
+    "mkdir ": "another program",
     "python3 -m venv .venv": "belongs to the installation",
     ". .venv/bin/activate": "belongs to the installation",
     "python benchmarks/recipes.py": "needs real images and hours; prints the commands it runs",
