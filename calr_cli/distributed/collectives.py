@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from calr_cli.distributed.meeting import meet
-from calr_cli.distributed.place import REMEDY, told_place
+from calr_cli.distributed.place import REMEDY, is_number, told_place
 from calr_cli.errors import ConfigError, WorkerError
 from calr_cli.events import Reporter, SilentReporter
 
@@ -79,8 +79,8 @@ def join(timeout: timedelta = STEP_TIMEOUT, reporter: Reporter | None = None) ->
         )
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
-    if not port.isdecimal():
-        raise ConfigError(f"MASTER_PORT is {port!r} in the environment, not a number", REMEDY)
+    if not (is_number(port) and int(port) < 2**16):
+        raise ConfigError(f"MASTER_PORT is {port!r} in the environment, not the number of a port", REMEDY)
     try:
         store = meet(place, address, int(port), reporter or SilentReporter())
         store.set_timeout(timeout)

@@ -27,8 +27,8 @@ def choose_precision(asked: Precision, device: torch.device) -> torch.dtype:
 
 def has_bf16(device: torch.device) -> bool:
     """Whether ``device`` has instructions for bf16; where there are none, it is slower than fp32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cuda":  # torch's own question is about the current device
+        return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (8, 0)
     return any(
         check()
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -17,9 +17,12 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
+from calr_cli.distributed import collectives
+from calr_cli.distributed import launch as launch_module
 from calr_cli.distributed.launch import launch
-from calr_cli.errors import DataError, WorkerError
+from calr_cli.errors import ConfigError, DataError, WorkerError
 from tests.distributed.test_relay import Transcript
 from tests.support import ranks
 from tests.support.heard import Heard
@@ -54,6 +57,45 @@ def test_one_device_is_worked_on_in_this_process(tmp_path: Path) -> None:
     assert result == [(0, 1, 0, "cpu")]
     assert (tmp_path / "rank-0").read_text() == str(os.getpid())
     assert not (tmp_path / "logs").exists()
+
+
+def test_two_processes_on_one_gpu_are_refused_before_nccl_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    everyones = [("node1", "GPU-a"), ("node1", "GPU-b"), ("node2", "GPU-a"), ("node1", "GPU-b")]
+    monkeypatch.setattr(launch_module, "gpu_identity", lambda device: "GPU-b")
+    monkeypatch.setattr(collectives, "gather", lambda mine: everyones)
+    with pytest.raises(ConfigError) as caught:
+        launch_module._require_gpus_of_their_own(torch.device("cuda", 0))
+    assert caught.value.lines() == [
+        "processes 1 and 3 have the same GPU of node1. "
+        "Start one process for each GPU, and show each all of them or only its own"
+    ]
+    everyones.pop()
+    launch_module._require_gpus_of_their_own(torch.device("cuda", 0))
+    monkeypatch.setattr(collectives, "gather", lambda mine: [mine, mine])
+    launch_module._require_gpus_of_their_own(ranks.CPU)
+
+
+@pytest.mark.parametrize(
+    ("threads", "started_by", "device", "rank", "undone"),
+    [
+        ("1", "TORCHELASTIC_RUN_ID", "cuda", 0, True),
+        ("1", "TORCHELASTIC_RUN_ID", "cuda", 1, False),
+        ("1", "TORCHELASTIC_RUN_ID", "cpu", 0, False),  # the cores are shared
+        ("2", "TORCHELASTIC_RUN_ID", "cuda", 0, False),  # the user's own choice
+        ("1", "SLURM_JOB_ID", "cuda", 0, False),
+    ],
+)
+def test_labels_are_made_on_more_than_the_one_thread_of_torchrun(
+    monkeypatch: pytest.MonkeyPatch, threads: str, started_by: str, device: str, rank: int, undone: bool
+) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setenv(started_by, "1")
+    monkeypatch.setattr(collectives, "rank", lambda: rank)
+    counts: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    launch_module._undo_one_thread(torch.device(device))
+    assert counts == ([len(os.sched_getaffinity(0))] if undone else [])
 
 
 def test_rank_0_speaks_for_all_and_all_may_warn(tmp_path: Path) -> None:
@@ -137,6 +179,27 @@ def test_a_process_that_hangs_is_not_waited_for_longer_than_the_time_out(tmp_pat
     assert not any(psutil.pid_exists(pid) for pid in pids(tmp_path))
 
 
+def test_a_failure_is_told_at_once_though_another_process_is_busy(tmp_path: Path) -> None:
+    """Elastic asks the others to end and waits for 30 seconds; the line came after 32.7."""
+    begun = time.time()
+    with pytest.raises(DataError, match=r"^first\.jpg is no image$"):
+        launched(ranks.be_busy, tmp_path)
+    told, failed = time.time(), max(file.stat().st_mtime for file in tmp_path.glob("rank-*"))
+    assert begun < failed
+    assert told - failed < 15  # 2.5 where nothing else runs
+    assert not any(psutil.pid_exists(pid) for pid in pids(tmp_path))
+
+
+def test_what_the_watchdog_of_nccl_ends_has_had_no_answer(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError) as raised:
+        launched(ranks.be_aborted, tmp_path)
+    assert raised.value.lines() == [
+        "process 1 (cpu) failed: the other processes do not answer: Watchdog caught collective operation "
+        "timeout: WorkNCCL(OpType=ALLREDUCE) ran for 1800010 milliseconds before timing out. "
+        f"See its log: {tmp_path / 'logs' / 'process-1.log'}"
+    ]
+
+
 def test_an_interrupt_lets_the_step_be_finished(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt):
         launched(ranks.be_interrupted, tmp_path)
@@ -199,12 +262,35 @@ def test_ctrl_c_while_the_processes_are_starting_says_nothing(tmp_path: Path) ->
         assert (tmp_path / "stderr").read_text() == ""
 
 
-def test_two_machines_with_torchrun(tmp_path: Path) -> None:
+def free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return str(free.getsockname()[1])
+
+
+def test_a_launcher_that_does_not_say_how_many_processes_a_machine_has(tmp_path: Path) -> None:
+    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    ours = {name: value for name, value in os.environ.items() if name != "LOCAL_WORLD_SIZE"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.support.ranks", "say_hello", str(tmp_path)],
+            cwd=REPOSITORY,
+            env={**ours, **told, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    for process in processes:
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+    assert (tmp_path / "result-1").read_text() == "[(0, 2, 0, 'cpu'), (1, 2, 1, 'cpu')]"
+
+
+def test_two_machines_with_torchrun(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-    torchrun += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+    torchrun += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
     agents = [
         subprocess.Popen(
             [*torchrun, "--node-rank", str(node), "-m", "tests.support.ranks", "say_hello", str(tmp_path)],

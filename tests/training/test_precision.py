@@ -41,3 +41,14 @@ def test_a_torch_that_cannot_say_what_the_cpu_has_counts_as_no_bf16(monkeypatch:
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.delattr(torch.cpu, name, raising=False)
     assert not precision.has_bf16(CPU)
+
+
+def test_a_gpu_is_asked_about_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPU 0 was asked whatever the device."""
+    abilities = {torch.device("cuda", 0): (7, 5), torch.device("cuda", 1): (8, 0)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", abilities.__getitem__)
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert choose_precision("auto", torch.device("cuda", 1)) == torch.bfloat16
+    assert choose_precision("auto", GPU) == torch.float32
+    monkeypatch.setattr(torch.version, "hip", "6.0")
+    assert precision.has_bf16(GPU)
