@@ -96,6 +96,7 @@ def launch(
     if len(devices) == 1:
         with working_on(devices[0]):
             return work(devices[0], reporter, *arguments)
+    torch.cuda.empty_cache()  # what estimates took here belongs to the processes now
     logs.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     readers, writers = zip(*(context.Pipe(duplex=False) for _ in devices), strict=True)
