@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +15,11 @@ from calr_cli.distributed.devices import (
     num_processes,
     working_on,
 )
+from calr_cli.distributed.launch import launch
 from calr_cli.errors import ConfigError
+from calr_cli.events import Reporter
 from tests.support.heard import Heard
+from tests.support.pretended_cuda import pretended_cuda
 
 CPU = torch.device("cpu")
 
@@ -147,20 +151,18 @@ def test_a_launcher_that_does_not_say_how_many(monkeypatch: pytest.MonkeyPatch) 
     )
 
 
-def test_the_device_that_is_worked_on_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    current = [0]
-    monkeypatch.setattr(torch.cuda, "_exchange_device", lambda number: swapped(current, number))
-    monkeypatch.setattr(torch.cuda, "_maybe_exchange_device", lambda number: swapped(current, number))
-    with working_on(torch.device("cuda", 1)):
-        assert current == [1]
-    assert current == [0]  # of a program that uses calr
-    with working_on(CPU):
-        assert current == [0]
+def test_the_device_that_is_worked_on_is_the_current_one(tmp_path: Path) -> None:
+    """``--gpus 1`` alone left GPU 0 the current one, which FAISS and others then took."""
 
+    def work(device: torch.device, reporter: Reporter) -> tuple[torch.device, int]:
+        return device, torch.cuda.current_device()
 
-def swapped(current: list[int], number: int) -> int:
-    before, current[0] = current[0], number
-    return before
+    with pretended_cuda(2):
+        devices = chosen("1")
+        assert launch(work, [], devices=devices, reporter=Heard(), logs=tmp_path) == (devices[0], 1)
+        assert torch.cuda.current_device() == 0  # of a program that uses calr
+        with working_on(CPU):
+            assert torch.cuda.current_device() == 0
 
 
 def test_flags_that_contradict_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import torch
 from calr_cli.errors import ConfigError
 from calr_cli.training import precision
 from calr_cli.training.precision import choose_precision
+from tests.support.pretended_cuda import pretended_cuda
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -45,10 +46,11 @@ def test_a_torch_that_cannot_say_what_the_cpu_has_counts_as_no_bf16(monkeypatch:
 
 def test_a_gpu_is_asked_about_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """GPU 0 was asked whatever the device."""
-    abilities = {torch.device("cuda", 0): (7, 5), torch.device("cuda", 1): (8, 0)}
-    monkeypatch.setattr(torch.cuda, "get_device_capability", abilities.__getitem__)
-    monkeypatch.setattr(torch.version, "hip", None)
-    assert choose_precision("auto", torch.device("cuda", 1)) == torch.bfloat16
-    assert choose_precision("auto", GPU) == torch.float32
-    monkeypatch.setattr(torch.version, "hip", "6.0")
-    assert precision.has_bf16(GPU)
+    with pretended_cuda(2):
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation: torch.cuda.current_device() == 1
+        )
+        assert choose_precision("auto", torch.device("cuda", 1)) == torch.bfloat16
+        assert choose_precision("auto", GPU) == torch.float32
+        with pytest.raises(ConfigError, match="cuda:0 cannot compute in it"):
+            choose_precision("bf16", GPU)
