@@ -297,9 +297,9 @@ def measured(name: str, part: Part, folder: Path, seconds_left: float) -> dict[s
     ]
     for file in files:
         file.unlink(missing_ok=True)  # of a run before
-    state = run(part.lanes, log, limit)
-    figures = {file.stem: json.loads(file.read_text()) for file in files if file.exists()}
+    state, figures = run(part.lanes, log, limit), {}
     try:
+        figures = {file.stem: json.loads(file.read_text()) for file in files if file.exists()}
         rows = part.rows(figures) if figures or state == "done" else []
     except (KeyError, ValueError) as error:
         rows, state = [], f"{state}, and its figures cannot be read: {error!r}"

@@ -50,6 +50,8 @@ def test_a_part_and_what_may_become_of_it(gpu: ModuleType, tmp_path: Path) -> No
     assert state(f"{WRITES}; import time; time.sleep(60)", limit=3) == ("ended after its 3 s", rows)
     assert state(WRITES, seconds_left=0.5) == ("no time was left", [])
     assert state(WRITES, without="there is no card") == ("there is no card", [])
+    half = "done, and its figures cannot be read: JSONDecodeError("
+    assert state(WRITES.replace("1.5}", ""))[0].startswith(half)
     assert state(WRITES.replace("seconds", "hours"))[0] == (
         "done, and its figures cannot be read: KeyError('seconds')"
     )
