@@ -73,10 +73,10 @@ def run(count: int, options: argparse.Namespace, folder: Path) -> dict[str, Any]
     processes, file = [], folder / f"{count}.json"
     for rank in range(count):
         told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-        told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = os.environ | {name: str(value) for name, value in told.items()}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         command = [sys.executable, __file__, "--size", options.size, "--device", options.device]
         command += ["--precision", options.precision, "--rank", str(rank), "--json", str(file)]
-        environment = os.environ | {name: str(value) for name, value in told.items()}
         processes.append(subprocess.Popen(command, env=environment))
     if any(process.wait() for process in processes):
         raise SystemExit(f"{count} processes failed")
