@@ -87,11 +87,14 @@ def product_and_sort(size: Size, queries: int, dim: int) -> Callable[[], None]:
     return run
 
 
-def from_features(size: Size, queries: int, dim: int) -> Callable[[], Scores]:
+def from_features(size: Size, queries: int, dim: int, device: str = "cpu") -> Callable[[], Scores]:
     query, gallery = splits(size, queries, dim)
+    if device == "cuda":
+        torch.zeros(1, device=device)  # to start a GPU is not part of it
 
     def run() -> Scores:
-        metrics = retrieval_metrics(query.features, gallery.features, *truth(query, gallery))
+        rows = (torch.from_numpy(split.features).to(device) for split in (query, gallery))
+        metrics = retrieval_metrics(*rows, *truth(query, gallery))
         return metrics.mAP, metrics.rank(1)
 
     return run
@@ -165,6 +168,8 @@ def ranking_rows(size: Size, queries: int, dim: int, threads: int, compiled: str
         "product and one value sort": (product_and_sort, *inputs),
         "calr, from features": (from_features, *inputs),
     }
+    if torch.cuda.is_available():
+        steps["calr, from features, cuda"] = (from_features, *inputs, "cuda")
     matrix_bytes = 4 * queries * size.gallery
     if matrix_bytes < 2**31:  # the argsort alone needs twice as much again
         steps["calr, from the matrix"] = (from_matrix, *inputs)

@@ -50,6 +50,7 @@ class OurLoop:
 
     def __init__(self, work: Work, precision: str) -> None:
         keep_freed_memory()
+        torch.backends.cudnn.benchmark = True  # as `method.processes.prepared` does
         self.work = work
         self.encoder, self.classifier = prepare(work)
         self.encoder.precision = torch.bfloat16 if precision == "bf16" else torch.float32

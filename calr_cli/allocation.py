@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 
@@ -35,6 +38,28 @@ def require_memory(needed: int, limit: int | None, what: str, remedy: str) -> No
         raise MemoryLimitError(
             f"{what} would take {gigabytes(needed)}, and {gigabytes(limit)} may be used", remedy
         )
+
+
+def is_gpu_full(error: BaseException) -> bool:
+    """Whether ``error`` is what torch, a library of CUDA or FAISS raises when a GPU has no memory left."""
+    return isinstance(error, RuntimeError) and bool(
+        re.search("out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED", str(error))
+    )
+
+
+@contextmanager
+def named_when_full(device: object, remedy: str) -> Iterator[None]:
+    """A context in which a GPU without memory left becomes one line with its name.
+
+    Raises:
+        MemoryLimitError: ``device`` is full.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_gpu_full(error):
+            raise
+        raise MemoryLimitError(f"the memory of {device} is full", remedy) from None
 
 
 def keep_freed_memory() -> None:

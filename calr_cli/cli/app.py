@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 
 from calr_cli import __version__
-from calr_cli.allocation import keep_freed_memory
+from calr_cli.allocation import is_gpu_full, keep_freed_memory
 from calr_cli.cli.arguments import Command
 from calr_cli.cli.cluster import cluster
 from calr_cli.cli.compare import compare
@@ -78,7 +78,7 @@ def guarded(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
             where = f"{error.filename}: " if error.filename else ""
             raise stopped([f"error: {where}{error.strerror or error}"], error) from None
         except RuntimeError as error:
-            if type(error).__name__ != "OutOfMemoryError":  # torch's, not imported for its name
+            if not is_gpu_full(error):
                 raise
             gpu = re.search(r"GPU (\d+)", str(error))
             where = f"GPU {gpu[1]}" if gpu else "the GPU"

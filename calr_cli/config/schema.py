@@ -354,7 +354,7 @@ class Search(Section):
 
     backend: Literal["auto", "faiss", "torch"] = setting(
         "auto",
-        "library that searches; auto: FAISS where it is installed and fast on the device, else torch [ours]",
+        "library that searches; auto: FAISS on a CPU where it is installed and fast, else torch [ours]",
     )
     approximate_above: int | None = setting(
         None, "images; a larger set is searched approximately, by FAISS's IVF; null: never [ours]", ge=1

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from threadpoolctl import threadpool_info
 
+from calr_cli.allocation import named_when_full
 from calr_cli.errors import ConfigError, DataError
 from calr_cli.types import FloatArray, IntArray, Neighbours
 
@@ -57,8 +58,9 @@ def as_features(features: FeatureRows) -> FloatArray:
 def choose_backend(backend: Backend = "auto", device: torch.device = _CPU) -> str:
     """The library that searches: ``faiss-gpu``, ``faiss-cpu`` or ``torch``.
 
-    ``auto`` takes FAISS if it is installed and suits the device, otherwise torch: on a CUDA device FAISS has
-    to be able to use GPUs, on a CPU its matrix products have to be written for that CPU.
+    ``auto`` takes FAISS on a CPU if it is installed and its matrix products are written for that CPU,
+    otherwise torch. On a CUDA device it takes torch: the search of Market-1501 is a product of 0.7 TFLOP,
+    a fraction of a second for any GPU, and FAISS would need memory of its own beside that of torch.
 
     Raises:
         ConfigError: FAISS is requested but not installed.
@@ -69,9 +71,9 @@ def choose_backend(backend: Backend = "auto", device: torch.device = _CPU) -> st
         return "torch"
     if device.type != "cuda":
         return "faiss-cpu" if backend == "faiss" or _faiss_knows_this_cpu() else "torch"
-    if faiss.get_num_gpus():
-        return "faiss-gpu"
-    return "torch" if backend == "auto" else "faiss-cpu"
+    if backend == "auto":
+        return "torch"
+    return "faiss-gpu" if faiss.get_num_gpus() else "faiss-cpu"
 
 
 @cache
@@ -113,6 +115,7 @@ def knn(
     Raises:
         ConfigError: FAISS is requested but not installed.
         DataError: A feature is not a finite number.
+        MemoryLimitError: FAISS is requested and finds no memory on the GPU.
 
     >>> knn([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], k=2).indices.tolist()
     [[0, 1], [1, 2], [2, 1]]
@@ -126,9 +129,7 @@ def knn(
     if chosen == "torch":
         indices, similarities = _search_torch(array, fetched, device, block_bytes)
     elif chosen == "faiss-gpu":
-        similarities, indices = faiss.knn_gpu(
-            faiss.StandardGpuResources(), array, array, fetched, metric=faiss.METRIC_INNER_PRODUCT
-        )
+        similarities, indices = _search_faiss_gpu(array, fetched, device)
     else:
         similarities, indices = faiss.knn(array, array, fetched, metric=faiss.METRIC_INNER_PRODUCT)
     cut_through = np.zeros(len(array), bool)
@@ -194,6 +195,22 @@ def _search_torch(
         values, positions = (everything[part] @ everything.T).topk(k, dim=1)
         indices[part], similarities[part] = positions.cpu().numpy(), values.cpu().numpy()
     return indices, similarities
+
+
+def _search_faiss_gpu(array: FloatArray, k: int, device: torch.device) -> tuple[FloatArray, IntArray]:
+    torch.cuda.empty_cache()  # FAISS cannot use what torch keeps of freed memory
+    number = -1 if device.index is None else device.index  # -1: the current one
+    with named_when_full(device, "FAISS searches beside the network: give --set search.backend=torch"):
+        # The memory that FAISS sets aside for itself ends with these resources.
+        found: tuple[FloatArray, IntArray] = faiss.knn_gpu(
+            faiss.StandardGpuResources(),
+            array,
+            array,
+            k,
+            metric=faiss.METRIC_INNER_PRODUCT,
+            device=number,
+        )
+    return found
 
 
 def search_by_rule(

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from calr_cli.distributed.meeting import meet
-from calr_cli.distributed.place import REMEDY, told_place
+from calr_cli.distributed.place import REMEDY, is_number, told_place
 from calr_cli.errors import ConfigError, WorkerError
 from calr_cli.events import Reporter, SilentReporter
 
@@ -34,6 +34,9 @@ STEP_TIMEOUT = timedelta(minutes=30)
 
 HOST_TIMEOUT = timedelta(hours=24)
 """Longest time that rank 0 may take while the other ranks wait."""
+
+BACKEND = "cpu:gloo,cuda:nccl"
+"""How tensors travel where there are GPUs; NCCL takes one process for each."""
 
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """The environment variables that torchrun sets for a process."""
@@ -77,10 +80,10 @@ def join(timeout: timedelta = STEP_TIMEOUT, reporter: Reporter | None = None) ->
         raise ConfigError(
             f"WORLD_SIZE is {place.world_size}, and {', '.join(unset)} not set in the environment", REMEDY
         )
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    backend = BACKEND if torch.cuda.is_available() else "gloo"
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
-    if not port.isdecimal():
-        raise ConfigError(f"MASTER_PORT is {port!r} in the environment, not a number", REMEDY)
+    if not (is_number(port) and int(port) < 2**16):
+        raise ConfigError(f"MASTER_PORT is {port!r} in the environment, not the number of a port", REMEDY)
     try:
         store = meet(place, address, int(port), reporter or SilentReporter())
         store.set_timeout(timeout)

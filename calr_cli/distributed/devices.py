@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psutil
 import torch
 
-from calr_cli.distributed.place import told_place
+from calr_cli.distributed.place import Place, is_number, told_place
 from calr_cli.errors import ConfigError
 from calr_cli.events import Reporter
 from calr_cli.threads import busy
@@ -20,8 +21,8 @@ def choose_devices(
 ) -> list[torch.device]:
     """The devices of this machine that the flags name, or the best available; one process for each.
 
-    Under torchrun there are as many devices as it started processes here; process ``LOCAL_RANK`` takes the
-    device at that place.
+    Under a launcher, process ``LOCAL_RANK`` takes the device at that place of the list. A launcher that shows
+    each process one GPU of its own (``srun --gpus-per-task=1``) makes that GPU the first of every process.
 
     Args:
         gpus: Numbers of CUDA devices, separated by commas.
@@ -31,8 +32,9 @@ def choose_devices(
 
     Raises:
         ConfigError: ``gpus`` is no such list, a device does not exist, flags contradict each other, or the
-            number of devices is not the number of processes that torchrun started.
+            number of devices does not fit the processes that a launcher started.
     """
+    place = told_place()
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = (
         f"CUDA devices here: {', '.join(map(str, range(count)))}" if count else "there is no CUDA device here"
@@ -50,21 +52,22 @@ def choose_devices(
     if device == "cuda" and not count:
         raise ConfigError(f"--device cuda: {there}", "Leave --device out to use the CPU")
 
+    here = 1 if place is None else place.here or place.local_rank + 1
     if gpus is not None:
         chosen = [torch.device("cuda", number) for number in _numbers(gpus, count, there)]
     elif device == "cpu" or not count:
         if device is None:
             reporter.note(f"no CUDA device: using the CPU ({torch.get_num_threads()} threads)")
-        chosen = [torch.device("cpu")] * (processes or started_here() or 1)
+        chosen = [torch.device("cpu")] * (processes or here)
     else:
-        chosen = [torch.device("cuda", number) for number in range(min(started_here() or 1, count))]
+        chosen = [torch.device("cuda", number) for number in range(min(here, count))]
     if note := busy():
         reporter.note(note)
-    if started_here() not in (None, len(chosen)):
-        raise ConfigError(
-            f"torchrun started {started_here()} processes on this machine for {len(chosen)} devices; {there}",
-            f"Give torchrun --nproc-per-node {len(chosen)}",
-        )
+    if place is None:
+        return chosen
+    if len(chosen) == 1 and chosen[0].type == "cuda" and _sees_only_its_own():
+        chosen *= here
+    _require_one_each(chosen, place, there)
     return chosen
 
 
@@ -88,16 +91,25 @@ def named_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def started_here() -> int | None:
-    """The number of processes that torchrun (or another launcher) started here; None if none did."""
-    place = told_place()
-    return None if place is None else place.here
+@contextmanager
+def working_on(device: torch.device) -> Iterator[None]:
+    """A context in which ``device``, if it is a GPU, is the one that libraries take where none is named."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device):
+        yield
 
 
 def num_processes(devices: Sequence[torch.device]) -> int:
     """The number of processes that work together on all machines."""
     place = told_place()
     return len(devices) if place is None else place.world_size
+
+
+def gpu_identity(device: torch.device) -> str:
+    """What tells a GPU from the others of its machine, however many of them a process sees."""
+    return str(torch.cuda.get_device_properties(device).uuid)
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:
@@ -120,15 +132,36 @@ def make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def _sees_only_its_own() -> bool:
+    """Whether the launcher shows this process a single GPU, as far as can be told without the others."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return torch.cuda.device_count() == 1 and visible != "" and "," not in visible
+
+
+def _require_one_each(chosen: list[torch.device], place: Place, there: str) -> None:
+    """Raise if not every process of this machine has its device among ``chosen``."""
+    if place.here is None and place.local_rank >= len(chosen):
+        raise ConfigError(
+            f"process {place.local_rank} of this machine is to work on one of {len(chosen)} devices; {there}",
+            f"Start {len(chosen)} processes here, or give --gpus one for each",
+        )
+    if place.here is not None and place.here != len(chosen):
+        raise ConfigError(
+            f"torchrun started {place.here} processes on this machine for {len(chosen)} devices; {there}",
+            f"Give torchrun --nproc-per-node {len(chosen)}",
+        )
+
+
 def _numbers(gpus: str, count: int, there: str) -> list[int]:
-    numbers = [part.strip() for part in gpus.split(",")]
-    if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
+    parts = [part.strip() for part in gpus.split(",")]
+    numbers = [int(part) for part in parts if is_number(part)]
+    if len(set(numbers)) < len(parts):  # 1 and 01 are the same device
         raise ConfigError(
             f"--gpus {gpus!r} is not a list of different device numbers", "Write for instance --gpus 0"
         )
-    if missing := [number for number in numbers if int(number) >= count]:
+    if missing := [str(number) for number in numbers if number >= count]:
         raise ConfigError(
             f"--gpus {gpus}: no device {', '.join(missing)}; {there}",
             "Leave --gpus out to use the CPU" if not count else "Choose among these",
         )
-    return [int(number) for number in numbers]
+    return numbers

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -24,17 +25,34 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from calr_cli.distributed import collectives
+from calr_cli.distributed.devices import gpu_identity, working_on
 from calr_cli.distributed.interruption import SIGNALS, Interruption, deferred_interrupt
 from calr_cli.distributed.place import told_place
 from calr_cli.distributed.relay import OnlyWarnings, Replay, Said
-from calr_cli.distributed.worker import Failed, Interrupted, Job, Started, describe, run_job
-from calr_cli.errors import WorkerError
+from calr_cli.distributed.worker import (
+    LINGER,
+    Done,
+    Failed,
+    Interrupted,
+    Job,
+    Started,
+    describe,
+    run_job,
+    watchdog_report,
+)
+from calr_cli.errors import ConfigError, WorkerError
 from calr_cli.events import Reporter
 
 T = TypeVar("T")
 
 PATIENCE = 30.0
 """Seconds for which other processes may continue after an interrupt has ended the first process."""
+
+GRACE = LINGER + 0.5
+"""Seconds for which they may continue after a failure has ended it: what they would still do is lost anyway.
+
+Elastic asks them to end and waits for 30 seconds, and a process that waits for a GPU does not hear it.
+"""
 
 
 def launch(
@@ -76,7 +94,9 @@ def launch(
     if place := told_place():
         return _as_rank(work, arguments, devices[place.local_rank], reporter, timeout)
     if len(devices) == 1:
-        return work(devices[0], reporter, *arguments)
+        with working_on(devices[0]):
+            return work(devices[0], reporter, *arguments)
+    torch.cuda.empty_cache()  # what estimates took here belongs to the processes now
     logs.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     readers, writers = zip(*(context.Pipe(duplex=False) for _ in devices), strict=True)
@@ -96,16 +116,43 @@ def _as_rank(
     reporter: Reporter,
     timeout: timedelta,
 ) -> T:
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    collectives.join(timeout, reporter)
-    try:
-        return work(device, reporter if collectives.is_main() else OnlyWarnings(reporter), *arguments)
-    except RuntimeError as error:
-        said = describe(error)
-        if said.startswith(type(error).__name__):
-            raise
-        raise WorkerError(f"process {collectives.rank()} ({device}): {said}") from None
+    with working_on(device):
+        collectives.join(timeout, reporter)
+        _require_gpus_of_their_own(device)
+        _undo_one_thread(device)
+        try:
+            return work(device, reporter if collectives.is_main() else OnlyWarnings(reporter), *arguments)
+        except RuntimeError as error:
+            said = describe(error)
+            if said.startswith(type(error).__name__):
+                raise
+            raise WorkerError(f"process {collectives.rank()} ({device}): {said}") from None
+
+
+def _require_gpus_of_their_own(device: torch.device) -> None:
+    """Raise if two processes work on one GPU: NCCL refuses that later, in words about itself.
+
+    Raises:
+        ConfigError: They do; the same in every process.
+    """
+    mine = None if device.type == "cpu" else (socket.gethostname(), gpu_identity(device))
+    places = collectives.gather(mine)
+    for rank, place in enumerate(places):
+        if place is not None and place in places[:rank]:
+            raise ConfigError(
+                f"processes {places.index(place)} and {rank} have the same GPU of {place[0]}",
+                "Start one process for each GPU, and show each all of them or only its own",
+            )
+
+
+def _undo_one_thread(device: torch.device) -> None:
+    """Give rank 0, which makes labels while the others wait, the cores that torchrun keeps from it.
+
+    Torchrun sets OMP_NUM_THREADS to 1 where it is not set, whatever the number of cores.
+    """
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
+    if device.type == "cuda" and collectives.is_main() and by_torchrun:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
 class _Launch:
@@ -120,7 +167,10 @@ class _Launch:
         self.started: set[int] = set()
         self.failed: dict[int, Failed] = {}
         self.interrupted: dict[int, float] = {}
+        self.done: set[int] = set()
         self.vanished: set[int] = set()
+        self.failing: float | None = None
+        self.killed: set[int] = set()
         self.stopping = False
         self.others = multiprocessing.active_children()
 
@@ -174,6 +224,11 @@ class _Launch:
             if self.interrupted and time.monotonic() - min(self.interrupted.values()) > PATIENCE:
                 for process in self._processes():
                     process.kill()
+            if self.failing is not None and time.monotonic() - self.failing > GRACE:
+                if not self.killed:
+                    self.killed = set(range(len(self.readers))) - self.failed.keys() - self.vanished
+                for process in self._processes():
+                    process.kill()
         while self._listen(0):
             pass
 
@@ -186,15 +241,19 @@ class _Launch:
                     self._hear(rank, reader.recv())
                 except (EOFError, OSError):
                     reader.close()
-                    self.vanished |= {rank} - self.failed.keys() - self.interrupted.keys()
+                    self.vanished |= {rank} - self.failed.keys() - self.interrupted.keys() - self.done
+        if self.failing is None and not self.stopping and (self.failed or self.vanished):
+            self.failing = time.monotonic()
         return bool(ready)
 
-    def _hear(self, rank: int, message: Said | Started | Failed | Interrupted) -> None:
+    def _hear(self, rank: int, message: Said | Started | Done | Failed | Interrupted) -> None:
         match message:
             case Said():
                 self.replay(rank, message)
             case Started():
                 self.started.add(rank)
+            case Done():
+                self.done.add(rank)
             case Failed():
                 self.failed[rank] = message
             case Interrupted():
@@ -210,16 +269,18 @@ class _Launch:
 
     def _cause(self, error: ChildFailedError) -> Exception:
         rank, failure = error.get_first_failure()
-        if failure.exitcode < 0:
+        if failure.exitcode < 0 and rank not in self.killed:
             name = failure.signal_name()
             text, hint = f"was ended by {name}", "See its log: {log}"
+            if name == "SIGABRT" and (report := watchdog_report(self.job.log(rank))):
+                text = f"failed: {report}"
             if name == "SIGKILL":
                 hint = "Somebody killed it, or the memory of the machine is full"
         elif self.failed:
-            rank, report = min(self.failed.items(), key=lambda item: item[1].when)
-            if report.error is not None:
-                return report.error
-            text, hint = f"failed: {report.text}", "See its log: {log}"
+            rank, failed = min(self.failed.items(), key=lambda item: item[1].when)
+            if failed.error is not None:
+                return failed.error
+            text, hint = f"failed: {failed.text}", "See its log: {log}"
         else:
             text, hint = f"ended with exit code {failure.exitcode}", "See its log: {log}"
         who = f"process {rank} ({self.job.devices[rank]})"

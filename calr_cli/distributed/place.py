@@ -18,13 +18,13 @@ class Place:
         rank: Its number among all.
         world_size: How many there are.
         local_rank: Its number among those of its machine.
-        here: How many of them its machine has, as far as the launcher says.
+        here: How many of them its machine has; None if the launcher does not say.
     """
 
     rank: int
     world_size: int
     local_rank: int
-    here: int
+    here: int | None
 
 
 def told_place() -> Place | None:
@@ -38,13 +38,14 @@ def told_place() -> Place | None:
     if not os.environ.get("WORLD_SIZE"):
         return None
     world_size, rank, local_rank = _number("WORLD_SIZE", 1), _number("RANK", 0), _number("LOCAL_RANK", 0)
-    here = _number("LOCAL_WORLD_SIZE", local_rank + 1)
+    says = os.environ.get("LOCAL_WORLD_SIZE") or world_size == 1
+    here = _number("LOCAL_WORLD_SIZE", 1) if says else None
     for name, number, size, of in (
         ("RANK", rank, world_size, "WORLD_SIZE"),
-        ("LOCAL_RANK", local_rank, here, "LOCAL_WORLD_SIZE"),
         ("LOCAL_RANK", local_rank, world_size, "WORLD_SIZE"),
+        ("LOCAL_RANK", local_rank, here, "LOCAL_WORLD_SIZE"),
     ):
-        if number >= size:
+        if size is not None and number >= size:
             raise ConfigError(f"{name} is {number} in the environment, and {of} {size}", REMEDY)
     return Place(rank, world_size, local_rank, here)
 
@@ -54,8 +55,13 @@ def is_first() -> bool:
     return os.environ.get("WORLD_SIZE", "") in ("", "1") or os.environ.get("RANK", "0") == "0"
 
 
+def is_number(text: str) -> bool:
+    """Whether ``text`` is digits of ASCII and nothing else; ``int`` takes signs and other scripts too."""
+    return text.isascii() and text.isdecimal()
+
+
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
-    if not text.isdecimal():
+    if not is_number(text):
         raise ConfigError(f"{name} is {text!r} in the environment, not a number", REMEDY)
     return int(text)

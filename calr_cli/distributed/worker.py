@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -19,12 +20,22 @@ from typing import Any
 import torch
 
 from calr_cli.distributed import collectives
+from calr_cli.distributed.devices import working_on
 from calr_cli.distributed.relay import OnlyWarnings, Relay
 from calr_cli.errors import CalrError
 from calr_cli.events import Reporter
 
 LINGER = 2.0
 """Seconds between the report of a failure and the end: a killed process, its cause, is noticed first."""
+
+_NO_ANSWER = "the other processes do not answer"
+_SILENCE = re.compile(
+    r"(gloo|nccl).*(timed out|timeout|closed by peer|reset by peer|broken pipe|ncclRemoteError)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""What gloo and NCCL say where another process is gone or does not come, not where they cannot begin."""
+_WATCHDOG = re.compile(r"Watchdog caught collective operation timeout.*")
+_LOG_TAIL = 2**18
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,11 @@ class Job:
 @dataclass(frozen=True)
 class Started:
     """The first message of a process."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The last message of a process whose work is done; it lives on until the others are done too."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +116,12 @@ def run_job(job: Job) -> Any:
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         device = job.devices[rank]
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        collectives.join(job.timeout)  # the parent sees who does not come
-        result = job.work(device, reporter, *job.arguments)
-        collectives.barrier()
-        collectives.leave()
+        with working_on(device):
+            collectives.join(job.timeout)  # the parent sees who does not come
+            result = job.work(device, reporter, *job.arguments)
+            collectives.barrier()
+            collectives.leave()
+        send(Done())
         return result if rank == 0 else None
     except KeyboardInterrupt:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -128,10 +144,28 @@ def _fail(error: Exception, send: Callable[[Any], None]) -> None:
 
 def describe(error: Exception) -> str:
     """Type and first line of an exception, or a remark that it is about the other processes."""
-    line = (str(error).splitlines() or [""])[0]
-    if isinstance(error, RuntimeError) and ("gloo" in line or "NCCL" in line):
-        return f"the other processes do not answer: {line}"
-    return f"{type(error).__name__}: {line}"
+    lines = str(error).splitlines() or [""]
+    # What NCCL says of itself comes first; what is wrong comes after these words.
+    cause = lines[lines.index("Last error:") + 1 :][:1] if "Last error:" in lines else []
+    line = " ".join([lines[0], *cause])
+    is_silence = isinstance(error, RuntimeError) and _SILENCE.search(str(error))
+    return f"{_NO_ANSWER if is_silence else type(error).__name__}: {line}"
+
+
+def watchdog_report(log: Path) -> str | None:
+    """What `describe` would say of a process that NCCL's watchdog has ended; None if it has not.
+
+    The watchdog waits for as long as the group's time-out says, `collectives.STEP_TIMEOUT`, and then ends the
+    process by SIGABRT: TORCH_NCCL_ASYNC_ERROR_HANDLING is 3 by default, which tears the process down without
+    an exception (docs.pytorch.org/docs/stable/torch_nccl_environment_variables.html). Only its log knows why.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_TAIL))
+            found = _WATCHDOG.search(file.read().decode(errors="replace"))
+    except OSError:  # it has written nothing
+        return None
+    return found and f"{_NO_ANSWER}: {found[0].rstrip('.')}"
 
 
 def _end_with_parent() -> None:

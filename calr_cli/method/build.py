@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from calr_cli.allocation import require_memory
+from calr_cli.allocation import named_when_full, require_memory
 from calr_cli.config.schema import Inter, Intra, Optimiser, Settings
 from calr_cli.data.augment import Augmentation, PixelStatistics
 from calr_cli.data.loaders import PixelSource
@@ -140,12 +140,14 @@ def ready(settings: Settings, encoder: Encoder, device: torch.device) -> Encoder
 
     Raises:
         ConfigError: The device cannot compute in what the settings ask for.
+        MemoryLimitError: The device is full.
     """
     encoder.precision = choose_precision(settings.precision, device)
     encoder.statistics = pixel_statistics(settings, encoder)
     if settings.batch_norm_group_size == 0 and collectives.world_size() > 1:
         synchronise_batch_norms(encoder)
-    return encoder.to(device)
+    with named_when_full(device, "End other programs that use it, or take another (--gpus, --device)"):
+        return encoder.to(device)
 
 
 def build_alignment(

@@ -23,6 +23,7 @@ from calr_cli.events import Reporter, SilentReporter
 from calr_cli.figures import EpochFigures, IntraEpoch, Seconds
 from calr_cli.method.build import build_augmentation, build_extractor, build_losses
 from calr_cli.method.estimates import Paced, duration, stage_steps
+from calr_cli.models.batch_norm import rank_groups
 from calr_cli.runs.folder import RunFolder
 from calr_cli.training.epoch import EpochLosses, Saving, train_epoch
 from calr_cli.training.networks import Networks
@@ -70,6 +71,18 @@ class TrainingImages:
         return TrainingImages(self.images.subset(members), self.pixels.subset(members))
 
 
+def tell_idle_ranks(batch_size: int, group_size: int, reporter: Reporter) -> None:
+    """One line if a batch has fewer batch-norm groups than there are ranks: the others idle."""
+    ranks = collectives.world_size()
+    busy = sum(1 for groups in rank_groups(batch_size, group_size, ranks) if groups)
+    if busy < ranks:
+        reporter.note(
+            f"{busy} of {ranks} devices train: {batch_size} images are {busy} group(s) of {group_size} for "
+            f"batch normalisation; batch_norm_group_size={max(batch_size // ranks, 2)} would use all, with "
+            "other results"
+        )
+
+
 class Epochs:
     """The epochs that are left of a training, and one more: labels of the finished network can be had there.
 
@@ -102,6 +115,7 @@ class Epochs:
         self._cameras, self.alike = cameras or {}, alike
         self.losses = build_losses(settings, stage)
         self.extract = build_extractor(settings, reporter)
+        tell_idle_ranks(stage.batch_size, settings.batch_norm_group_size, reporter)
         self.state = TrainingState(networks, data.images.fingerprint)
         self.is_resumed = self.state.restore(folder.state)
 

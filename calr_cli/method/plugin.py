@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
+from calr_cli.allocation import is_gpu_full
 from calr_cli.errors import CalrError, ConfigError
 from calr_cli.training.objective import Loss, Term
 from calr_cli.types import OUTLIER, FloatArray, IntArray
@@ -107,9 +107,11 @@ def called(what: str, path: str) -> Iterator[None]:
     """
     try:
         yield
-    except (CalrError, torch.cuda.OutOfMemoryError):
+    except CalrError:
         raise
     except (Exception, SystemExit) as error:
+        if is_gpu_full(error):
+            raise
         lines = [
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path
         ]

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from calr_cli.allocation import named_when_full
 from calr_cli.config.schema import Settings
 from calr_cli.distributed.devices import make_deterministic
 from calr_cli.distributed.launch import launch
-from calr_cli.errors import MemoryLimitError
 from calr_cli.events import Reporter
 from calr_cli.method.inter import train_inter
 from calr_cli.method.intra import train_intra
@@ -73,10 +73,6 @@ def prepared(settings: Settings, device: torch.device) -> Iterator[None]:
     torch.backends.cudnn.benchmark = True  # sizes stay the same: the fastest algorithm is worth looking for
     if settings.deterministic:
         make_deterministic()
-    try:
+    remedy = f"Lower evaluation.batch_size ({settings.evaluation.batch_size} now), or memory_limit_gb"
+    with named_when_full(device, remedy):  # training tells its own; this is extraction, labels or ranking
         yield
-    except torch.cuda.OutOfMemoryError:  # training tells its own; this is extraction, labels or ranking
-        raise MemoryLimitError(
-            f"the memory of {device} is full",
-            f"Lower evaluation.batch_size ({settings.evaluation.batch_size} now), or memory_limit_gb",
-        ) from None

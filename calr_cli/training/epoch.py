@@ -9,6 +9,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from calr_cli.allocation import is_gpu_full
 from calr_cli.data.loaders import PixelSource
 from calr_cli.distributed import collectives
 from calr_cli.distributed.interruption import deferred_interrupt
@@ -95,7 +96,9 @@ def train_epoch(
         for iteration, block in enumerate(blocks, start=len(seen)):
             try:
                 pending.append(take_step(iteration, batches[iteration], to_device(block, device)))
-            except torch.cuda.OutOfMemoryError:
+            except RuntimeError as error:
+                if not is_gpu_full(error):
+                    raise
                 raise _too_large(device, take_step.groups) from None
             networks.follow()
             if (iteration + 1) % every and iteration + 1 < len(batches):

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from calr_cli.distributed.devices import working_on
 from calr_cli.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -28,7 +29,8 @@ def choose_precision(asked: Precision, device: torch.device) -> torch.dtype:
 def has_bf16(device: torch.device) -> bool:
     """Whether ``device`` has instructions for bf16; where there are none, it is slower than fp32."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with working_on(device):  # torch asks about the current one
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return any(
         check()
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

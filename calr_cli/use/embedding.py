@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from calr_cli.allocation import require_memory
+from calr_cli.allocation import named_when_full, require_memory
 from calr_cli.config.layers import Given, Layer, flattened
 from calr_cli.config.loading import flat_settings, validated
 from calr_cli.config.schema import Settings
@@ -121,7 +121,7 @@ class Embedder:
         Raises:
             DataError: No image can be read, or something else than paths was given.
             CheckpointError: The model gives something else than numbers.
-            MemoryLimitError: The features do not fit.
+            MemoryLimitError: The features do not fit, or a batch does not fit into the GPU.
         """
         if isinstance(paths, str | os.PathLike):
             paths = [paths]
@@ -157,7 +157,7 @@ class Embedder:
             DataError: Something else than a list of images.
             ConfigError: ``channels`` is unknown.
             CheckpointError: The model gives something else than numbers.
-            MemoryLimitError: The features do not fit.
+            MemoryLimitError: The features do not fit, or a batch does not fit into the GPU.
         """
         if channels not in get_args(Channels):
             raise ConfigError(f"channels {channels!r} is not known", "Choose rgb or bgr")
@@ -194,14 +194,16 @@ class Embedder:
 
         Raises:
             CheckpointError: A feature is not of unit length.
-            MemoryLimitError: The features do not fit.
+            MemoryLimitError: The features do not fit, or a batch does not fit into the GPU.
         """
         size = 8 * len(images) * self.encoder.feature_dim
         limit = memory_limit(self.settings)
         require_memory(size, limit, f"features of {len(images):,} images", "Give fewer images at a time")
         data = self.settings.data
         source = ReadableImages(images, data.height, data.width, data.workers, channels, digests)
-        rows: FloatArray = build_extractor(self.settings, reporter)(self._folded, source, title=title)
+        batch_size = self.settings.evaluation.batch_size
+        with named_when_full(self.encoder.device, f"Lower evaluation.batch_size ({batch_size} now)"):
+            rows: FloatArray = build_extractor(self.settings, reporter)(self._folded, source, title=title)
         if bad := [position for position in not_unit(rows).tolist() if position not in source.problems]:
             first = images[bad[0]]
             where = str(first) if isinstance(first, str | os.PathLike) else f"image {bad[0]}"

@@ -97,6 +97,8 @@ def test_full_gpu_memory_names_the_setting(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == f"error: the memory of GPU 3 is full. {hint}\n"
     assert ends(torch.OutOfMemoryError("CUDA out of memory")) == 1
     assert capsys.readouterr().err == f"error: the memory of the GPU is full. {hint}\n"
+    assert ends(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")) == 1  # once a traceback
+    assert capsys.readouterr().err == f"error: the memory of the GPU is full. {hint}\n"
 
 
 def test_a_later_process_of_torchrun_says_who_it_is(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from calr_cli.distances import knn
 from calr_cli.distances.knn import Backend, approximate_knn, as_features, choose_backend, search_by_rule
-from calr_cli.errors import ConfigError, DataError
+from calr_cli.errors import ConfigError, DataError, MemoryLimitError
 from tests.support import oracles
 from tests.support.features import separated_features, unit_features
 
@@ -128,6 +128,54 @@ def test_faiss_is_left_alone_where_its_products_are_slow(
         assert choose_backend("faiss") == "faiss-cpu"  # who asks for it gets it
     finally:
         MODULE._faiss_knows_this_cpu.cache_clear()
+
+
+class FaissOnGpus:
+    """FAISS of the GPU wheel with two GPUs, of which the second is full."""
+
+    METRIC_INNER_PRODUCT = 0
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def get_num_gpus(self) -> int:
+        return 2
+
+    def StandardGpuResources(self) -> str:  # noqa: N802
+        self.said.append("resources")
+        return "resources"
+
+    def knn_gpu(
+        self, resources: str, rows: np.ndarray, others: np.ndarray, k: int, *, metric: int, device: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        self.said.append(device)
+        if device == 1:
+            raise RuntimeError(
+                "Error in virtual void* faiss::gpu::StandardGpuResourcesImpl::allocMemory(): "
+                "StandardGpuResources: alloc fail type TemporaryMemoryBuffer dev 1 space Device stream 0x0 "
+                "size 1610612736 bytes (cudaMalloc error out of memory [2])\n"
+            )
+        products = rows @ others.T
+        order = np.argsort(-products, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(products, order, axis=1), order
+
+
+def test_faiss_works_on_the_gpu_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, features = FaissOnGpus(), unit_features(0, 20)
+    monkeypatch.setattr(MODULE, "HAS_FAISS", True)
+    monkeypatch.setattr(MODULE, "faiss", fake, raising=False)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: fake.said.append("cache emptied"))
+    first, second = torch.device("cuda", 0), torch.device("cuda", 1)
+    assert choose_backend("auto", second) == "torch"
+    assert choose_backend("faiss", second) == "faiss-gpu"
+    found = knn(features, 5, backend="faiss", device=first)
+    assert fake.said == ["cache emptied", "resources", 0]
+    np.testing.assert_array_equal(found.indices, knn(features, 5, backend="torch").indices)
+    with pytest.raises(MemoryLimitError) as caught:
+        knn(features, 5, backend="faiss", device=second)
+    assert caught.value.lines() == [
+        "the memory of cuda:1 is full. FAISS searches beside the network: give --set search.backend=torch"
+    ]
 
 
 @pytest.mark.gpu

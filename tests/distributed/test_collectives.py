@@ -10,6 +10,7 @@ import torch
 
 from calr_cli.distributed import collectives
 from calr_cli.distributed.launch import launch
+from calr_cli.distributed.place import REMEDY
 from calr_cli.errors import ConfigError
 from calr_cli.events import SilentReporter
 from tests.support.ranks import CPU, use_collectives
@@ -44,6 +45,17 @@ def test_an_environment_that_does_not_say_where_the_others_are(monkeypatch: pyte
         ConfigError, match=r"^WORLD_SIZE is 4, and MASTER_ADDR, MASTER_PORT not set.* torchrun"
     ):
         collectives.join()
+
+
+@pytest.mark.parametrize("port", ["x", "-1", "65536", "\u0661"])
+def test_a_port_that_cannot_be(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    told = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        collectives.join()
+    line = f"MASTER_PORT is {port!r} in the environment, not the number of a port"
+    assert caught.value.lines() == [f"{line}. {REMEDY}"]
 
 
 @pytest.mark.distributed

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
-from calr_cli.distributed.devices import choose_devices, describe_device, make_deterministic, num_processes
+from calr_cli.distributed.devices import (
+    choose_devices,
+    describe_device,
+    make_deterministic,
+    num_processes,
+    working_on,
+)
+from calr_cli.distributed.launch import launch
 from calr_cli.errors import ConfigError
+from calr_cli.events import Reporter
 from tests.support.heard import Heard
+from tests.support.pretended_cuda import pretended_cuda
 
 CPU = torch.device("cpu")
 
@@ -90,6 +100,69 @@ def test_under_torchrun_a_device_for_each_of_its_processes(monkeypatch: pytest.M
     monkeypatch.delenv("LOCAL_WORLD_SIZE")  # a launcher that does not say how many
     monkeypatch.setenv("LOCAL_RANK", "2")
     assert chosen() == cuda(0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "gpus", ["1,01", "1,1", "0, 0", "00,0,1", "+1", "-1", "1_0", "\u0661", "0,", "", "0 1", "cuda:1", "0x1"]
+)
+def test_a_gpu_is_named_once_and_by_its_number(monkeypatch: pytest.MonkeyPatch, gpus: str) -> None:
+    machine(monkeypatch, 12)
+    line = f"--gpus {gpus!r} is not a list of different device numbers. Write for instance --gpus 0"
+    assert refusal(gpus) == line
+
+
+def test_leading_zeros_name_the_same_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, 2)
+    assert chosen("01,00") == cuda(1, 0)
+    assert refusal("0,007") == "--gpus 0,007: no device 7; CUDA devices here: 0, 1. Choose among these"
+
+
+@pytest.mark.parametrize("says_how_many", [True, False])
+@pytest.mark.parametrize("gpus", [None, "0"])
+def test_a_launcher_may_show_each_process_its_own_gpu(
+    monkeypatch: pytest.MonkeyPatch, says_how_many: bool, gpus: str | None
+) -> None:
+    """As srun --gpus-per-task=1 does: GPU 0 of each process is another."""
+    machine(monkeypatch, 1)
+    torchrun(monkeypatch, 4, machines=2)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    if not says_how_many:
+        monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert chosen(gpus)[3] == torch.device("cuda", 0)
+
+
+def test_one_gpu_for_all_is_none_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, 1)
+    torchrun(monkeypatch, 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert refusal().startswith("torchrun started 4 processes on this machine for 1 devices")
+
+
+def test_a_launcher_that_does_not_say_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, 4)
+    torchrun(monkeypatch, 8)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert chosen("3,2,1,0") == cuda(3, 2, 1, 0)  # once refused to process 0: it counted itself only
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    assert refusal() == (
+        "process 4 of this machine is to work on one of 4 devices; CUDA devices here: 0, 1, 2, 3. "
+        "Start 4 processes here, or give --gpus one for each"
+    )
+
+
+def test_the_device_that_is_worked_on_is_the_current_one(tmp_path: Path) -> None:
+    """``--gpus 1`` alone left GPU 0 the current one, which FAISS and others then took."""
+
+    def work(device: torch.device, reporter: Reporter) -> tuple[torch.device, int]:
+        return device, torch.cuda.current_device()
+
+    with pretended_cuda(2):
+        devices = chosen("1")
+        assert launch(work, [], devices=devices, reporter=Heard(), logs=tmp_path) == (devices[0], 1)
+        assert torch.cuda.current_device() == 0  # of a program that uses calr
+        with working_on(CPU):
+            assert torch.cuda.current_device() == 0
 
 
 def test_flags_that_contradict_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

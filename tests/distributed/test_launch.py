@@ -137,6 +137,27 @@ def test_a_process_that_hangs_is_not_waited_for_longer_than_the_time_out(tmp_pat
     assert not any(psutil.pid_exists(pid) for pid in pids(tmp_path))
 
 
+def test_a_failure_is_told_at_once_though_another_process_is_busy(tmp_path: Path) -> None:
+    """Elastic asks the others to end and waits for 30 seconds; the line came after 32.7."""
+    begun = time.time()
+    with pytest.raises(DataError, match=r"^first\.jpg is no image$"):
+        launched(ranks.be_busy, tmp_path)
+    told, failed = time.time(), max(file.stat().st_mtime for file in tmp_path.glob("rank-*"))
+    assert begun < failed
+    assert told - failed < 15  # 2.5 where nothing else runs
+    assert not any(psutil.pid_exists(pid) for pid in pids(tmp_path))
+
+
+def test_what_the_watchdog_of_nccl_ends_has_had_no_answer(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError) as raised:
+        launched(ranks.be_aborted, tmp_path)
+    assert raised.value.lines() == [
+        "process 1 (cpu) failed: the other processes do not answer: Watchdog caught collective operation "
+        "timeout: WorkNCCL(OpType=ALLREDUCE) ran for 1800010 milliseconds before timing out. "
+        f"See its log: {tmp_path / 'logs' / 'process-1.log'}"
+    ]
+
+
 def test_an_interrupt_lets_the_step_be_finished(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt):
         launched(ranks.be_interrupted, tmp_path)
@@ -199,12 +220,35 @@ def test_ctrl_c_while_the_processes_are_starting_says_nothing(tmp_path: Path) ->
         assert (tmp_path / "stderr").read_text() == ""
 
 
-def test_two_machines_with_torchrun(tmp_path: Path) -> None:
+def free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return str(free.getsockname()[1])
+
+
+def test_a_launcher_that_does_not_say_how_many_processes_a_machine_has(tmp_path: Path) -> None:
+    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    ours = {name: value for name, value in os.environ.items() if name != "LOCAL_WORLD_SIZE"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.support.ranks", "say_hello", str(tmp_path)],
+            cwd=REPOSITORY,
+            env={**ours, **told, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    for process in processes:
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+    assert (tmp_path / "result-1").read_text() == "[(0, 2, 0, 'cpu'), (1, 2, 1, 'cpu')]"
+
+
+def test_two_machines_with_torchrun(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-    torchrun += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+    torchrun += ["--master-addr", "127.0.0.1", "--master-port", free_port()]
     agents = [
         subprocess.Popen(
             [*torchrun, "--node-rank", str(node), "-m", "tests.support.ranks", "say_hello", str(tmp_path)],

@@ -32,8 +32,9 @@ def test_places(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(monkeypatch, **torchrun) == Place(5, 8, 1, 4)
     assert not is_first()
     monkeypatch.delenv("LOCAL_WORLD_SIZE")  # a cluster's launcher, which does not say how many are here
-    assert told(monkeypatch, RANK="0", LOCAL_RANK="0") == Place(0, 8, 0, 1)
+    assert told(monkeypatch, RANK="0", LOCAL_RANK="0") == Place(0, 8, 0, None)
     assert is_first()
+    assert told(monkeypatch, WORLD_SIZE="1") == Place(0, 1, 0, 1)  # that there are no others is said
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,7 @@ def test_places(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two' in the environment, not a number"),
         ({"WORLD_SIZE": "2", "RANK": "-1"}, "RANK is '-1' in the environment, not a number"),
+        ({"WORLD_SIZE": "2", "RANK": "\u0661"}, "RANK is '\u0661' in the environment, not a number"),
         ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK is 2 in the environment, and WORLD_SIZE 2"),
         ({"WORLD_SIZE": "0", "RANK": "0"}, "RANK is 0 in the environment, and WORLD_SIZE 0"),
         ({"WORLD_SIZE": "1", "LOCAL_RANK": "3"}, "LOCAL_RANK is 3 in the environment, and WORLD_SIZE 1"),

@@ -53,6 +53,22 @@ def run(script: str, *arguments: str, folder: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.parametrize("loop", ["plain_loop.PlainLoop", "our_loop.OurLoop"])
+def test_both_loops_let_cudnn_look_for_the_fastest_algorithm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loop: str
+) -> None:
+    """Ours did not, which the product does: on a GPU we would have measured ourselves too slow."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    module, name = loop.split(".")
+    images = importlib.import_module("training").write_images(
+        tmp_path / "images", importlib.import_module("measuring").made_up(2, 2, 2, 4, seed=0)
+    )
+    work = importlib.import_module("training_loops").Work(images, 2, "resnet18", 32, 16, 2, "cpu", 1, None)
+    getattr(importlib.import_module(module), name)(work, *(["fp32"] if name == "OurLoop" else []))
+    assert torch.backends.cudnn.benchmark
+
+
 def test_what_a_part_gives_is_compared_seed_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     def figures(*maps: float) -> dict[str, Any]:
         return {split: {"mAP": mAP} for split, mAP in zip(("all", "even", "odd"), maps, strict=True)}

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from calr_cli.data.samplers import cluster_batches
 from calr_cli.data.store import open_pixels
+from calr_cli.distributed import collectives
 from calr_cli.events import SilentReporter
 from calr_cli.method.build import build_encoder, build_networks
-from calr_cli.method.epochs import Epoch, Epochs, TrainingImages
+from calr_cli.method.epochs import Epoch, Epochs, TrainingImages, tell_idle_ranks
 from calr_cli.runs.folder import RunFolder
 from calr_cli.training import epoch as training_epoch
 from calr_cli.training.epoch import EpochLosses
@@ -23,6 +24,7 @@ from calr_cli.training.objective import Objective
 from calr_cli.types import Dataset, IntArray
 from tests.method.test_recipe_plus import Killed
 from tests.support.epoch_figures import inter_epoch, intra_epoch
+from tests.support.heard import Heard
 from tests.support.small import small_dataset, small_settings
 
 CPU = torch.device("cpu")
@@ -149,3 +151,35 @@ def test_what_holds_for_every_epoch_is_said_in_the_first(dataset: Dataset, run: 
         train(epoch, dataset, made)
         epoch.end(inter_epoch(epoch.number))
     assert said == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "group_size", "ranks", "line"),
+    [
+        (
+            256,
+            64,
+            8,
+            "4 of 8 devices train: 256 images are 4 group(s) of 64 for batch normalisation; "
+            "batch_norm_group_size=32 would use all, with other results",
+        ),
+        (
+            64,
+            64,
+            4,
+            "1 of 4 devices train: 64 images are 1 group(s) of 64 for batch normalisation; "
+            "batch_norm_group_size=16 would use all, with other results",
+        ),
+        (256, 32, 8, None),
+        (64, 16, 4, None),
+        (64, 0, 4, None),
+        (64, 64, 1, None),
+    ],
+)
+def test_devices_without_a_group_are_told(
+    monkeypatch: pytest.MonkeyPatch, batch_size: int, group_size: int, ranks: int, line: str | None
+) -> None:
+    monkeypatch.setattr(collectives, "world_size", lambda: ranks)
+    heard = Heard()
+    tell_idle_ranks(batch_size, group_size, heard)
+    assert heard.notes == ([] if line is None else [line])

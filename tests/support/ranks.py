@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from calr_cli.distributed import collectives
+from calr_cli.distributed.devices import choose_devices
 from calr_cli.distributed.interruption import deferred_interrupt
 from calr_cli.distributed.launch import launch
 from calr_cli.errors import DataError
@@ -131,6 +132,26 @@ def hang(device: torch.device, reporter: Reporter, folder: Path) -> None:
     collectives.sum_over_ranks(torch.ones(1))
 
 
+def be_busy(device: torch.device, reporter: Reporter, folder: Path) -> None:
+    """One rank fails; the other is in a long step, in which it hears no signal, as within a kernel."""
+    say_hello(device, reporter, folder)
+    if collectives.rank() == 1:
+        raise DataError("first.jpg is no image")
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    time.sleep(200)
+
+
+def be_aborted(device: torch.device, reporter: Reporter, folder: Path) -> None:
+    """What NCCL's watchdog does to a rank whose step has waited too long for another."""
+    say_hello(device, reporter, folder)
+    if collectives.rank() == 1:
+        words = "[rank1]:[E ProcessGroupNCCL.cpp:629] [Rank 1] Watchdog caught collective operation timeout: "
+        print(words + "WorkNCCL(OpType=ALLREDUCE) ran for 1800010 milliseconds before timing out.")
+        sys.stdout.flush()
+        os.abort()
+    collectives.barrier()
+
+
 def be_interrupted(device: torch.device, reporter: Reporter, folder: Path) -> None:
     """Rank 0 causes a Ctrl-C in the middle of its step; rank 1 waits for its labels."""
     if collectives.rank() == 1:
@@ -145,12 +166,13 @@ def be_interrupted(device: torch.device, reporter: Reporter, folder: Path) -> No
 
 def main(work: str, folder: str) -> None:
     """Launch the work called ``work``; 130 if it is interrupted."""
-    processes = 1 if "WORLD_SIZE" in os.environ else 2
+    told = "WORLD_SIZE" in os.environ
+    devices = choose_devices(None, "cpu", None if told else 2, SilentReporter())
     try:
         result = launch(
             globals()[work],
             [Path(folder)],
-            devices=[CPU] * processes,
+            devices=devices,
             reporter=SilentReporter(),
             logs=Path(folder) / "logs",
             timeout=timedelta(minutes=2),

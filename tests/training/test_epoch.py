@@ -259,13 +259,20 @@ def test_a_learning_rate_that_blows_up(fresh: Encoder, images: ImageSet) -> None
     assert line.startswith("epoch: the loss is not a number at iteration 2. ")
 
 
-@pytest.mark.parametrize(("group_size", "at_a_time", "smaller"), [(4, 4, 2), (0, 6, 3)])
+@pytest.mark.parametrize(
+    ("group_size", "at_a_time", "smaller", "full"),
+    [
+        (4, 4, 2, torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")),
+        (0, 6, 3, torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")),
+        (4, 4, 2, RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")),
+    ],
+)
 def test_a_full_gpu_says_how_many_images_were_too_many_and_which_setting_halves_them(
-    fresh: Encoder, images: ImageSet, group_size: int, at_a_time: int, smaller: int
+    fresh: Encoder, images: ImageSet, group_size: int, at_a_time: int, smaller: int, full: RuntimeError
 ) -> None:
     class Full(ClusterMemory):
         def losses(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise full
 
     memory = Full(unit_features(0, 3, 512))
     with pytest.raises(MemoryLimitError) as caught:

@@ -8,6 +8,7 @@ import torch
 from calr_cli.errors import ConfigError
 from calr_cli.training import precision
 from calr_cli.training.precision import choose_precision
+from tests.support.pretended_cuda import pretended_cuda
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -41,3 +42,15 @@ def test_a_torch_that_cannot_say_what_the_cpu_has_counts_as_no_bf16(monkeypatch:
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.delattr(torch.cpu, name, raising=False)
     assert not precision.has_bf16(CPU)
+
+
+def test_a_gpu_is_asked_about_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPU 0 was asked whatever the device."""
+    with pretended_cuda(2):
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation: torch.cuda.current_device() == 1
+        )
+        assert choose_precision("auto", torch.device("cuda", 1)) == torch.bfloat16
+        assert choose_precision("auto", GPU) == torch.float32
+        with pytest.raises(ConfigError, match="cuda:0 cannot compute in it"):
+            choose_precision("bf16", GPU)
