@@ -58,6 +58,7 @@ PARTS_OF_PLUS = {
     "not-standardised": ["inter.clustering.standardise=false"],
     "no-proxies": ["inter.proxies.weight=0"],
     "hard-memory": ["inter.memory.mode=hard"],
+    "map-equation": ["inter.clustering.method=map-equation"],
 }
 """Parts of the recipe plus, left out or changed. Runs with the average are measured without it as well."""
 KINDS: dict[str, tuple[str | None, list[str]]] = {
