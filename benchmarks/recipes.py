@@ -151,7 +151,7 @@ def figures(local: Path | None, inter: RunFolder, dataset: Dataset) -> dict[str,
         found[choice] = {"epoch": card.epoch, **scores(encoder, inter.settings, dataset)}
     if inter.settings.inter.average:
         # Training does not see the average: the same run without it would have ended with this network.
-        encoder.load_state_dict(load_state(inter.state)["encoder"])
+        encoder.load_state_dict(load_state(inter.state)["networks"]["encoder"])
         found["not averaged"] = scores(encoder, inter.settings, dataset)
     return found
 

@@ -85,5 +85,5 @@ def require_infomap() -> None:
     if not HAS_INFOMAP:
         raise ConfigError(
             "inter.clustering.method = infomap: Infomap is not installed",
-            f"{INSTALL}, or do without it: --recipe plus, or --set inter.clustering.method=jaccard",
+            f"{INSTALL}, or do without it by --set inter.clustering.method=jaccard, as --recipe plus does",
         )

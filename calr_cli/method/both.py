@@ -146,7 +146,8 @@ def find_local_labels(
     Raises:
         ConfigError: ``given``, and the run has its own already or uses none.
         DataError: Labels that are not of these images.
-        CalrError: Stage 2 cannot cluster here, see `build_clustering`; no network of stage 1 to start from, see `check_start_model`.
+        CalrError: Stage 2 cannot cluster here, see `build_clustering`, or has no network of stage 1 to start
+            from, see `check_start_model`.
     """
     build_clustering(settings, reporter)
     if not settings.inter.uses_stage_1:

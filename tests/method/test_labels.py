@@ -67,7 +67,7 @@ def test_dbscan_takes_infomaps_place(golden: dict[str, np.ndarray]) -> None:
     assert np.array_equal(other.global_labels, expected)
 
 
-@pytest.mark.parametrize("method", ["infomap", "dbscan"])
+@pytest.mark.parametrize("method", ["infomap", "dbscan", "map-equation"])
 def test_labels_are_the_same_to_the_bit_when_made_again(golden: dict[str, np.ndarray], method: str) -> None:
     settings = Settings(inter={"clustering": {"method": method}})
     first, second = labels_of(settings, golden), labels_of(settings, golden)
@@ -76,7 +76,7 @@ def test_labels_are_the_same_to_the_bit_when_made_again(golden: dict[str, np.nda
     assert np.array_equal(first.pivots, second.pivots)
 
 
-@pytest.mark.parametrize("method", ["infomap", "dbscan"])
+@pytest.mark.parametrize("method", ["infomap", "dbscan", "map-equation"])
 @pytest.mark.parametrize("kind", ["fewer than k", "one image many times", "one camera", "duplicates"])
 def test_degenerate_features_have_labels(method: str, kind: str) -> None:
     features = unit_features(0, 5 if kind == "fewer than k" else 60)
