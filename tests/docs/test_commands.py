@@ -37,7 +37,7 @@ NOT_CALR = {
     "make demo": "sets up and runs `calr demo`, which the quickstart has and this test runs",
     "make test": "runs this test",
     "make check": "CI runs it before the tests",
-    "pip install .": "needs a package index",
+    "pip install '.[": "needs a package index",
     "pip install 'calr-cli[": "needs a package index",
     "tensorboard --logdir": "a server; tests/runs/test_tensorboard.py reads what it reads",
     "jq ": "another program",
