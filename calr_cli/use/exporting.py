@@ -11,7 +11,7 @@ import numpy as np
 
 from calr_cli import __version__
 from calr_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from calr_cli.data.images import read_pixels
+from calr_cli.data.images import open_image, resized
 from calr_cli.errors import CalrError, CheckpointError, DataError
 from calr_cli.evaluation.calibration import EVEN_ODDS
 from calr_cli.events import Reporter
@@ -20,6 +20,7 @@ from calr_cli.prepare.prepared import load_dataset
 from calr_cli.use.embedding import Embedder
 from calr_cli.use.image_lists import list_images
 from calr_cli.use.onnx_file import INPUT, OPSET, OUTPUT, open_onnx, write_onnx
+from calr_cli.use.trackers import Tracker, resized_there
 from calr_cli.use.verdict import possible
 
 TOLERANCE = 1e-4
@@ -33,7 +34,11 @@ BATCHES = (1, 2)
 
 
 def export_onnx(
-    embedder: Embedder, images: Sequence[str], output: Path, reporter: Reporter
+    embedder: Embedder,
+    images: Sequence[str],
+    output: Path,
+    reporter: Reporter,
+    tracker: Tracker | None = None,
 ) -> dict[str, Any]:
     """Write ``output``, if it gives the features that the model gives.
 
@@ -42,6 +47,7 @@ def export_onnx(
         images: See `list_images`; none: those of the dataset that it was trained on, query images first.
         output: An ``.onnx`` file; one that is there is replaced.
         reporter: Hears what is done.
+        tracker: Whose input the file takes; None: images as calr reads them.
 
     Returns:
         What ``calr export --json`` prints.
@@ -61,15 +67,18 @@ def export_onnx(
         features, _ = embedder.embed(paths, "features by PyTorch", reporter)
     except DataError as error:
         raise error if images else _none_to_compare(error) from None
-    pixels = np.stack([read_pixels(Path(path), data.height, data.width) for path in features.paths])
+    pictures = [open_image(Path(path)) for path in features.paths]
+    pixels = np.stack([resized(picture, data.height, data.width) for picture in pictures])
+    feed = tracker.feed if tracker else np.asarray
     # Again from the beginning where they are too few for more than one size of batch.
     order = np.arange(max(len(pixels), sum(BATCHES))) % len(pixels)
     batches = [batch for batch in np.split(order, np.cumsum(BATCHES)) if len(batch)]
     with atomic_write(output) as temporary:
         with reporter.progress("writing and comparing", 0):
-            write_onnx(temporary, encoder, data.height, data.width, describe(embedder))
+            facts = describe(embedder, tracker)
+            write_onnx(temporary, encoder, data.height, data.width, facts, tracker)
             run = open_onnx(temporary)
-            rows = np.concatenate([run(pixels[batch]) for batch in batches])
+            rows = np.concatenate([run(feed(pixels[batch])) for batch in batches])
         difference = float(np.abs(rows - features.rows[order]).max())
         if not difference <= TOLERANCE:  # nor is one that is not a number
             raise CheckpointError(
@@ -77,7 +86,7 @@ def export_onnx(
                 f"{TOLERANCE:.0e}; {output} is not written",
                 "Try other versions of torch and onnxruntime, and report this one",
             )
-    return {
+    result = {
         "output": str(output),
         "bytes": output.stat().st_size,
         "opset": OPSET,
@@ -89,11 +98,26 @@ def export_onnx(
         "batch_sizes": [len(batch) for batch in batches],
         "largest_difference": difference,
     }
+    if tracker is not None:
+        there = np.stack([resized_there(picture, data.height, data.width) for picture in pictures])
+        cosines = np.einsum("nd,nd->n", run(feed(there)), features.rows)
+        threshold = None if calibration is None else calibration.similarity_at(EVEN_ODDS)
+        result |= {
+            "for": tracker.name,
+            "resize_cosine": {"mean": float(cosines.mean()), "lowest": float(cosines.min())},
+            "there": tracker.how(output.absolute(), data.height, data.width, encoder.feature_dim, threshold),
+        }
+    return result
 
 
-def describe(embedder: Embedder) -> dict[str, str]:
+def describe(embedder: Embedder, tracker: Tracker | None = None) -> dict[str, str]:
     """What the file says about itself: text as it is, all else as JSON."""
     encoder, data, calibration = embedder.encoder, embedder.settings.data, embedder.calibration
+    shape = f"(N, {data.height}, {data.width}, 3) uint8 RGB; mean and std are taken out inside"
+    resize = "Pillow's BICUBIC (antialiased) to width x height, whatever the image's proportions"
+    if tracker is not None:
+        shape = f"(N, 3, {data.height}, {data.width}) float32, {tracker.takes}"
+        resize = f"as {tracker.name} does; calr: {resize}"
     facts: dict[str, Any] = {
         "calr_version": __version__,
         "arch": encoder.arch,
@@ -102,14 +126,16 @@ def describe(embedder: Embedder) -> dict[str, str]:
         "opset": OPSET,
         "height": data.height,
         "width": data.width,
-        "resize": "Pillow's BICUBIC (antialiased) to width x height, whatever the image's proportions",
+        "resize": resize,
         "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
-        "input": f"{INPUT}: (N, {data.height}, {data.width}, 3) uint8 RGB; mean and std are taken out inside",
+        "input": f"{INPUT}: {shape}",
         "output": f"{OUTPUT}: (N, {encoder.feature_dim}) float32",
         "feature_dim": encoder.feature_dim,
         "similarity": "inner product of unit rows",
     }
+    if tracker is not None:
+        facts["for"] = tracker.name
     if calibration is not None:
         facts |= {
             "threshold": calibration.similarity_at(EVEN_ODDS),

@@ -17,6 +17,7 @@ from calr_cli.data.loaders import UInt8Array
 from calr_cli.errors import ConfigError
 from calr_cli.models.encoder import Encoder
 from calr_cli.types import FloatArray
+from calr_cli.use.trackers import BYTES, Tracker
 
 OPSET = 18
 """Of the operators, from December 2022: the one that torch's exporter writes without converting."""
@@ -53,26 +54,48 @@ class PixelEncoder(nn.Module):
 
     Args:
         encoder: In evaluation mode, on the CPU.
+        tracker: Whose input the file takes; None: images as calr reads them.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, tracker: Tracker | None = None) -> None:
         super().__init__()
         self.backbone, self.pooling, self.neck = encoder.backbone, encoder.pooling, encoder.neck
-        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN))
-        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD))
+        self.channels_last = tracker is None
+        outside_mean, outside_std = BYTES if tracker is None else (tracker.mean, tracker.std)
+        mean = (torch.tensor(IMAGENET_MEAN) - torch.tensor(outside_mean)) / torch.tensor(outside_std)
+        std = torch.tensor(IMAGENET_STD) / torch.tensor(outside_std)
+        self.normalised_outside = not mean.any() and bool((std == 1).all())
+        shape = (3,) if self.channels_last else (3, 1, 1)
+        self.register_buffer("mean", mean.view(shape))
+        self.register_buffer("std", std.view(shape))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Encode ``images`` (N, H, W, 3), uint8 RGB, to unit-length features (N, D)."""
-        normalised = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        """Encode images to unit-length features (N, D).
+
+        Args:
+            images: (N, H, W, 3) uint8 RGB, or (N, 3, H, W) float32 as a tracker feeds them.
+        """
+        normalised = images.float()
+        if not self.normalised_outside:
+            normalised = (normalised - self.mean) / self.std
+        if self.channels_last:
+            normalised = normalised.permute(0, 3, 1, 2)
         rows: Tensor = self.neck(self.pooling(self.backbone(normalised)))
         lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
         return rows / lengths.clamp(min=1e-12)
 
 
-def write_onnx(path: Path, encoder: Encoder, height: int, width: int, metadata: Mapping[str, str]) -> None:
+def write_onnx(
+    path: Path,
+    encoder: Encoder,
+    height: int,
+    width: int,
+    metadata: Mapping[str, str],
+    tracker: Tracker | None = None,
+) -> None:
     """Write the encoder, with any number of images per batch, and what is to be known of it.
 
     Args:
@@ -81,16 +104,22 @@ def write_onnx(path: Path, encoder: Encoder, height: int, width: int, metadata: 
         height: Of the images, pixels.
         width: Of the images, pixels.
         metadata: Of the file.
+        tracker: Whose input the file takes; None: images as calr reads them.
 
     Raises:
         OSError: The file cannot be written.
     """
     import onnx
 
+    images = (
+        torch.zeros((2, height, width, 3), dtype=torch.uint8)
+        if tracker is None
+        else torch.zeros((2, 3, height, width))
+    )
     with _silent_exporter():
         torch.onnx.export(
-            PixelEncoder(encoder).eval(),
-            (torch.zeros((2, height, width, 3), dtype=torch.uint8),),
+            PixelEncoder(encoder, tracker).eval(),
+            (images,),
             path,
             input_names=[INPUT],
             output_names=[OUTPUT],
@@ -111,16 +140,16 @@ def write_onnx(path: Path, encoder: Encoder, height: int, width: int, metadata: 
     path.write_bytes(model.SerializeToString())
 
 
-def open_onnx(path: Path) -> Callable[[UInt8Array], FloatArray]:
-    """The function in a file, pixels (N, H, W, 3) to features (N, D), run by ONNX Runtime on the CPU."""
+def open_onnx(path: Path) -> Callable[[UInt8Array | FloatArray], FloatArray]:
+    """The function in a file, a batch of its input to features (N, D), run by ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # left to itself, it takes all and pins them
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def run(pixels: UInt8Array) -> FloatArray:
-        features: FloatArray = session.run([OUTPUT], {INPUT: pixels})[0]
+    def run(images: UInt8Array | FloatArray) -> FloatArray:
+        features: FloatArray = session.run([OUTPUT], {INPUT: images})[0]
         return features
 
     return run

@@ -82,6 +82,24 @@ def test_on_images_of_ones_own(calr: Calr) -> None:
     }
 
 
+def test_for_a_tracker(calr: Calr) -> None:
+    """It says what to type there, with the threshold of this model as the tracker counts it."""
+    export = ("export", "--resume", "m.pth", "--images", "photos", "--output", "t.onnx")
+    for name, threshold in (("boxmot", "0.40 (BoT-SORT)"), ("ultralytics", "0.80")):
+        result = calr(*export, "--for", name, "--json").json
+        assert result["for"] == name
+        assert result["largest_difference"] < 1e-5
+        assert 0.5 < result["resize_cosine"]["lowest"] <= result["resize_cosine"]["mean"] <= 1.0001
+        assert any(str(Path("t.onnx").absolute()) in line for line in result["there"])
+        assert result["there"][-1] == f"appearance_thresh: {threshold}, where this model is at even odds"
+    about = metadata("t.onnx")
+    assert about["for"] == "ultralytics"
+    assert about["input"] == "images: (N, 3, 32, 32) float32, RGB from 0 to 1"
+    answer = calr(*export, "--for", "deepstream")
+    assert "  inferDims: [3, 32, 32]" in answer.stderr.splitlines()
+    assert "  reidFeatureSize: 512" in answer.stderr.splitlines()
+
+
 def test_on_images_of_its_dataset(calr: Calr, veri: str) -> None:
     answer = calr("export", "--resume", "m.pth")
     head, row = (line.split() for line in answer.stdout.splitlines())
@@ -152,6 +170,7 @@ MODEL = ["--resume", "m.pth"]
     ("arguments", "line"),
     [
         ([*MODEL, "--format", "tflite"], "--format tflite: not known. Known: onnx"),
+        ([*MODEL, "--for", "yolo"], "--for yolo: not known. Known: boxmot, ultralytics, deepstream"),
         (["--resume", "no.pth"], "no file no.pth here, nor in a finished run"),
         ([*MODEL, "--output", "e.pb"], "--output e.pb: the name must end in .onnx"),
         ([*MODEL, "--output", "folder.onnx"], "--output folder.onnx is a folder. Give the name of a file"),

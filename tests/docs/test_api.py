@@ -14,8 +14,8 @@ from tests.docs.pages import PAGES, fenced_lines, name
 from tests.support.made_up import write_image
 
 PYTHON = {page: [line for line in fenced_lines(page) if line.language == "python"] for page in PAGES}
-ELSEWHERE = ("docs/deploy.md", "docs/extend.md")
-"""Pages whose Python is run by a test of their own: test_deploy.py, test_extend.py."""
+ELSEWHERE = ("docs/deploy.md", "docs/extend.md", "docs/trackers.md")
+"""Pages whose Python is run by a test of their own (test_deploy.py, test_extend.py), or needs trackers."""
 WITH_PYTHON = [page for page, lines in PYTHON.items() if lines and name(page) not in ELSEWHERE]
 
 
