@@ -58,6 +58,7 @@ NOT_CALR = {
     "python benchmarks/waiting.py": "test_benchmarks.py runs it, with few steps",
     "python benchmarks/searching.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/exporting.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/communities.py": "test_benchmarks.py runs it, on the synthetic dataset",
     "python benchmarks/calibration.py": "test_benchmarks.py runs it, on the synthetic dataset",
 }
 """Other commands that may be shown, by how they start, and why they are not run here."""
