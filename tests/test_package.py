@@ -21,16 +21,8 @@ UV = str(Path(sys.executable).with_name("uv"))
 
 pytestmark = pytest.mark.e2e
 
-SHORT = [
-    "--set",
-    "intra.epochs=1",
-    "--set",
-    "intra.iters=2",
-    "--set",
-    "inter.epochs=1",
-    "--set",
-    "inter.iters=2",
-]
+SHORT = [f"--set={stage}.{size}" for stage in ("intra", "inter") for size in ("epochs=1", "iters=2")]
+SHORT += ["--set=data.height=32", "--set=data.width=16", "--set=evaluation.monitor_every=0"]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +36,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stray in ("shared/data/0001_c1.jpg", "runs/veri/inter/1/model.pth", "calr_cli/cat.jpg"):
         (copy / stray).parent.mkdir(parents=True, exist_ok=True)
         (copy / stray).write_bytes(b"")
-    target = tmp_path_factory.mktemp("dist")
+    target = tmp_path_factory.mktemp("built") / "dist"
     how = [
         "--quiet",
         "--offline",
@@ -88,8 +80,8 @@ def test_the_archive_has_what_the_wheel_is_built_from_and_nothing_else(dist: Pat
 class Installed:
     """An environment of its own with the wheel, which borrows all other packages from this one."""
 
-    def __init__(self, folder: Path, wheel: Path, without: tuple[str, ...] = ()) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, dist: Path, without: tuple[str, ...] = ()) -> None:
+        self.folder, self.home = folder, dist.parent / "home"  # the dataset is drawn once
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
         packages = next((folder / "venv").glob("[Ll]ib/**/site-packages"))
         paths = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
@@ -97,7 +89,7 @@ class Installed:
         for name in without:
             (packages / f"{name}.py").write_text("raise ImportError\n")
         how = ["--quiet", "--offline", "--no-deps", "--python", str(folder / "venv")]
-        subprocess.run([UV, "pip", "install", *how, str(wheel)], check=True, timeout=280)
+        subprocess.run([UV, "pip", "install", *how, str(next(dist.glob("*.whl")))], check=True, timeout=280)
         self.command = next((folder / "venv").glob("*/calr*"))
 
     def calr(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -105,7 +97,7 @@ class Installed:
         return subprocess.run(
             [str(self.command), *words],
             cwd=self.folder,
-            env={**environment, "CALR_HOME": str(self.folder / "home")},
+            env={**environment, "CALR_HOME": str(self.home)},
             capture_output=True,
             text=True,
             timeout=280,
@@ -114,7 +106,7 @@ class Installed:
 
 
 def test_the_installed_demo(dist: Path, tmp_path: Path) -> None:
-    done = Installed(tmp_path, next(dist.glob("*.whl"))).calr("demo", "--output", "out", "--json", *SHORT)
+    done = Installed(tmp_path, dist).calr("demo", "--output", "out", "--json", *SHORT)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
     assert rows[0]["model"] == "untrained"
@@ -122,7 +114,7 @@ def test_the_installed_demo(dist: Path, tmp_path: Path) -> None:
 
 
 def test_without_the_extras_plus_works_and_the_demo_says_what_it_needs(dist: Path, tmp_path: Path) -> None:
-    installed = Installed(tmp_path, next(dist.glob("*.whl")), without=("infomap", "faiss"))
+    installed = Installed(tmp_path, dist, without=("infomap", "faiss"))
     done = installed.calr("demo", "--output", "out", *SHORT)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == (
