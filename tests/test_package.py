@@ -22,7 +22,7 @@ UV = str(Path(sys.executable).with_name("uv"))
 pytestmark = pytest.mark.e2e
 
 SHORT = [f"--set={stage}.{size}" for stage in ("intra", "inter") for size in ("epochs=1", "iters=2")]
-SHORT += ["--set=data.height=32", "--set=data.width=16", "--set=evaluation.monitor_every=0"]
+SHORT += ["--set=data.height=32", "--set=data.width=32", "--set=evaluation.monitor_every=0"]
 
 
 @pytest.fixture(scope="module")
