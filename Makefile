@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check docs clean
+.PHONY: demo test test-all check docs package clean
 
 demo: .venv/ready
 	$(BIN)/calr demo
@@ -24,6 +24,10 @@ check: .venv/ready
 
 docs: .venv/ready
 	$(BIN)/python docs/generate.py
+
+# A source archive and, from it, a wheel.
+package: .venv/ready
+	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("calr needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'

@@ -58,6 +58,7 @@ PARTS_OF_PLUS = {
     "not-standardised": ["inter.clustering.standardise=false"],
     "no-proxies": ["inter.proxies.weight=0"],
     "hard-memory": ["inter.memory.mode=hard"],
+    "map-equation": ["inter.clustering.method=map-equation"],
 }
 """Parts of the recipe plus, left out or changed. Runs with the average are measured without it as well."""
 KINDS: dict[str, tuple[str | None, list[str]]] = {
@@ -150,7 +151,7 @@ def figures(local: Path | None, inter: RunFolder, dataset: Dataset) -> dict[str,
         found[choice] = {"epoch": card.epoch, **scores(encoder, inter.settings, dataset)}
     if inter.settings.inter.average:
         # Training does not see the average: the same run without it would have ended with this network.
-        encoder.load_state_dict(load_state(inter.state)["encoder"])
+        encoder.load_state_dict(load_state(inter.state)["networks"]["encoder"])
         found["not averaged"] = scores(encoder, inter.settings, dataset)
     return found
 

@@ -28,13 +28,15 @@ def begin_pairs(training: Training, seeds: int | None, folder: Path | None) -> l
 
     Raises:
         CheckpointError: A folder exists already or cannot be made.
-        ConfigError: Stage 2 is to start from a network that stage 1 does not give.
+        ConfigError: Stage 2 is to start from a network that stage 1 does not give, or cannot cluster here.
     """
     from calr_cli.method.both import Pair
     from calr_cli.method.build import check_start_model
+    from calr_cli.method.clusters import build_clustering
     from calr_cli.runs.find import create_run
 
     check_start_model(training.settings, None)
+    build_clustering(training.settings, SilentReporter())
     stages = STAGES if training.settings.inter.uses_stage_1 else STAGES[1:]
     pairs = []
     for seed in range(training.settings.seed, training.settings.seed + (seeds or 1)):
@@ -83,10 +85,13 @@ def continue_pairs(
 
     Raises:
         CheckpointError: A run that cannot go on; nothing is written down then.
+        ConfigError: Stage 2 cannot cluster here.
     """
     from calr_cli.method.both import Pair
+    from calr_cli.method.clusters import build_clustering
     from calr_cli.runs.resume import begin_continuation, require_resumable
 
+    build_clustering(training.settings, reporter)
     unfinished = [plan for stages in plans for plan in stages.values() if not plan.finished]
     for plan in unfinished:
         require_resumable(plan.run, training.dataset.train)

@@ -221,11 +221,12 @@ class Intra(Section):
 
 
 class InterClustering(Section):
-    """Clusters over all cameras: two-level Infomap on the nearest neighbours, or on Jaccard distances."""
+    """Clusters over all cameras: communities of the nearest neighbours, or by Jaccard distances."""
 
-    method: Literal["infomap", "jaccard", "dbscan"] = setting(
+    method: Literal["infomap", "jaccard", "map-equation", "dbscan"] = setting(
         "infomap",
-        "Infomap on links to neighbours, Infomap on links by Jaccard distance, or DBSCAN on that [release]",
+        "Infomap on links to neighbours; the same on links by Jaccard distance (without Infomap: as "
+        "map-equation); calr's own search of such communities; or DBSCAN [release]",
     )
     standardise: bool = setting(
         False, "shift and scale the features of each camera alike before neighbours are searched [ours]"

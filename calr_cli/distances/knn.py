@@ -16,10 +16,12 @@ from calr_cli.types import FloatArray, IntArray, Neighbours
 
 try:
     import faiss
-except ImportError:  # an optional accelerator: the torch search gives the same answer
+except ImportError:  # an extra: the torch search gives the same answer
     HAS_FAISS = False
 else:
     HAS_FAISS = True
+
+_INSTALL = "Install it with: pip install 'calr-cli[faiss]'"
 
 FeatureRows = npt.ArrayLike | torch.Tensor
 """(N, D), as a caller has them."""
@@ -66,7 +68,7 @@ def choose_backend(backend: Backend = "auto", device: torch.device = _CPU) -> st
         ConfigError: FAISS is requested but not installed.
     """
     if backend == "faiss" and not HAS_FAISS:
-        raise ConfigError("FAISS is asked for and not installed", "Install faiss-cpu, or take torch")
+        raise ConfigError("FAISS is asked for and not installed", f"{_INSTALL}, or take torch")
     if backend == "torch" or not HAS_FAISS:
         return "torch"
     if device.type != "cuda":
@@ -155,7 +157,9 @@ def approximate_knn(features: FeatureRows, k: int) -> tuple[Neighbours, float]:
         DataError: A feature is not a finite number.
     """
     if not HAS_FAISS:
-        raise ConfigError("an approximate search needs FAISS, which is not installed", "Install faiss-cpu")
+        raise ConfigError(
+            "an approximate search needs FAISS, which is not installed", f"{_INSTALL}, or search exactly"
+        )
     array = as_features(features)
     k = min(k, len(array))
     lists = max(1, round(4 * len(array) ** 0.5))

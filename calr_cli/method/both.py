@@ -18,6 +18,7 @@ from calr_cli.events import Reporter
 from calr_cli.files import atomic_write
 from calr_cli.method import processes
 from calr_cli.method.build import check_start_model
+from calr_cli.method.clusters import build_clustering
 from calr_cli.runs.find import newest_local_labels
 from calr_cli.runs.folder import RunFolder
 from calr_cli.runs.images import claim_images, warn_of_other_images
@@ -145,8 +146,10 @@ def find_local_labels(
     Raises:
         ConfigError: ``given``, and the run has its own already or uses none.
         DataError: Labels that are not of these images.
-        CalrError: No network of stage 1 to start from, see `check_start_model`.
+        CalrError: Stage 2 cannot cluster here, see `build_clustering`, or has no network of stage 1 to start
+            from, see `check_start_model`.
     """
+    build_clustering(settings, reporter)
     if not settings.inter.uses_stage_1:
         if given is not None:
             raise ConfigError(

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from scipy import sparse
 
+from calr_cli.clustering.communities import LOWEST_BAR, FindModules, jaccard_communities
 from calr_cli.clustering.dbscan import dbscan_labels
-from calr_cli.clustering.infomap import LOWEST_BAR, infomap_labels, jaccard_communities
+from calr_cli.clustering.infomap import (
+    HAS_INFOMAP,
+    INSTALL,
+    infomap_labels,
+    infomap_modules,
+    require_infomap,
+)
+from calr_cli.clustering.map_equation import map_equation_modules
 from calr_cli.config.schema import Settings
 from calr_cli.distances.jaccard import jaccard_similarity
 from calr_cli.events import Reporter
@@ -50,16 +59,22 @@ def build_clustering(settings: Settings, reporter: Reporter) -> GlobalClustering
         reporter: Told of steps that take long.
 
     Raises:
-        ConfigError: A plugin that cannot be loaded.
+        ConfigError: A plugin that cannot be loaded, or Infomap is asked for and not installed.
     """
     if (own := load_plugin(settings.plugin).cluster) is not None:
         return _own(own, settings)
-    build = {"infomap": _infomap, "jaccard": _jaccard_communities, "dbscan": _dbscan}
+    build = {
+        "infomap": _infomap,
+        "jaccard": _jaccard_communities,
+        "map-equation": _jaccard_communities,
+        "dbscan": _dbscan,
+    }
     return build[settings.inter.clustering.method](settings, reporter)
 
 
 def _infomap(settings: Settings, reporter: Reporter) -> GlobalClustering:
     """The published one: Infomap on the links to similar neighbours."""
+    require_infomap()
     options = settings.inter.clustering
     return GlobalClustering(
         lambda features, camids, near: infomap_labels(
@@ -73,12 +88,17 @@ def _infomap(settings: Settings, reporter: Reporter) -> GlobalClustering:
 
 
 def _jaccard_communities(settings: Settings, reporter: Reporter) -> GlobalClustering:
-    """That of ``plus``: Infomap on Jaccard similarities."""
+    """That of ``plus``: communities of Jaccard similarities, found by Infomap or without it."""
     options = settings.inter.clustering
+    find: FindModules = map_equation_modules
+    if options.method == "jaccard" and HAS_INFOMAP:
+        find = partial(infomap_modules, directed=False)
 
     def cluster(features: FloatArray, camids: IntArray, near: Neighbours) -> IntArray:
+        if options.method == "jaccard" and not HAS_INFOMAP:
+            reporter.note(f"Infomap is not installed: calr finds the communities itself. {INSTALL}")
         similarity = _jaccard(settings, features, near, LOWEST_BAR, reporter)
-        return jaccard_communities(similarity, options.max_outliers, options.min_cluster_size)
+        return jaccard_communities(similarity, options.max_outliers, find, options.min_cluster_size)
 
     return GlobalClustering(
         cluster,

@@ -11,6 +11,7 @@ from calr_cli.config.schema import Settings
 from calr_cli.events import Reporter
 from calr_cli.method.both import Pair, train_both
 from calr_cli.method.build import build_encoder, check_start_model, ready
+from calr_cli.method.clusters import build_clustering
 from calr_cli.method.evaluate import evaluate
 from calr_cli.prepare.prepared import load_dataset
 from calr_cli.runs.find import create_run
@@ -34,10 +35,11 @@ def run_demo(
 
     Raises:
         CheckpointError: A run's folder exists already or cannot be made.
-        ConfigError: Stage 2 is to start from a network that stage 1 does not give.
+        ConfigError: Stage 2 is to start from a network that stage 1 does not give, or cannot cluster here.
         CalrError: Training cannot go on, see `train_both`.
     """
     check_start_model(settings, None)
+    build_clustering(settings, reporter)
     dataset = load_dataset(settings.data.dataset, None, reporter)
 
     def new_run(stage: str, name: str, settings: Settings) -> RunFolder:

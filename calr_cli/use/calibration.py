@@ -38,8 +38,9 @@ def calibrate_by_clusters(
 
     Raises:
         DataError: An image that cannot be read, or too few clusters.
+        ConfigError: The settings cluster by what is not installed.
     """
-    images = dataset.train
+    clustering, images = build_clustering(settings, reporter), dataset.train
     extract = build_extractor(settings, reporter)
     features = extract(encoder, build_pixels(settings, images, reporter), title="training images")
     device = encoder.device
@@ -50,7 +51,7 @@ def calibrate_by_clusters(
             raise DataError(
                 f"the training images of {dataset.name} form {labels.max() + 1} clusters: nothing to "
                 "calibrate on",
-                build_clustering(settings, reporter).more_links.capitalize(),
+                clustering.more_links.capitalize(),
             )
         # One camera sees both images of every pair: only an image and itself are left out then.
         several = len(np.unique(images.camids)) > 1

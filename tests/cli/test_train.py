@@ -362,6 +362,32 @@ def test_tensorboard_follows_every_run(calr: Calr, veri: str, folder: Path, trai
         assert [event.step for event in EventFileLoader(str(file)).Load()] == [0, 0, 50]
 
 
+def test_without_infomap_the_published_method_is_not_begun(
+    calr: Calr, veri: str, folder: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.stop = ("intra 1", KeyboardInterrupt())
+    assert calr("train", "-d", veri, *SHORT, "--output", "begun").exit_code == 130
+    before = sorted(folder.rglob("*"))
+    monkeypatch.setattr("calr_cli.clustering.infomap.HAS_INFOMAP", False)
+    monkeypatch.setattr("calr_cli.method.clusters.HAS_INFOMAP", False)
+    for command in (
+        ["train", "-d", veri, *SHORT],
+        ["train", "-d", veri, *SHORT, "--seeds", "2"],
+        ["train", "--resume", "begun"],
+        ["train-inter", "-d", veri, *SHORT],
+        ["train-inter", "-d", veri, *SHORT, "--set", "inter.refinement.enabled=false"],
+        ["demo", "--device", "cpu"],
+    ):
+        answer = calr(*command)
+        assert (answer.exit_code, answer.stdout) == (1, ""), command
+        [error] = answer.errors
+        assert error.startswith("error: inter.clustering.method = infomap: Infomap is not installed. Install")
+        assert (sorted(folder.rglob("*")), trainer.done) == (before, []), command
+    done(calr("train-intra", "-d", veri, *SHORT))  # has no use for it
+    done(calr("train", "-d", veri, *SHORT, "--recipe", "plus"))
+    assert trainer.done == ["intra 1", "intra 1", "inter 1 epochs 50"]
+
+
 def test_without_the_package_tensorboard_nothing_begins(
     calr: Calr, veri: str, folder: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calr_cli.clustering.infomap import infomap_labels
 from calr_cli.distances import knn
 from calr_cli.distances.knn import Backend, approximate_knn, as_features, choose_backend, search_by_rule
 from calr_cli.errors import ConfigError, DataError, MemoryLimitError
+from tests.conftest import load_golden
 from tests.support import oracles
 from tests.support.features import separated_features, unit_features
 
@@ -102,10 +107,43 @@ def test_choice_of_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_backend() == ("faiss-cpu" if knows else "torch")
     monkeypatch.setattr(MODULE, "HAS_FAISS", False)
     assert choose_backend("auto", torch.device("cuda")) == "torch"
-    with pytest.raises(ConfigError, match=r"^FAISS is asked for and not installed\. Install faiss-cpu"):
+    with pytest.raises(ConfigError) as caught:
         knn(unit_features(0, 5), 3, backend="faiss")
-    with pytest.raises(ConfigError, match=r"^an approximate search needs FAISS"):
+    assert caught.value.lines() == [
+        "FAISS is asked for and not installed. Install it with: pip install 'calr-cli[faiss]', or take torch"
+    ]
+    with pytest.raises(ConfigError) as caught:
         approximate_knn(unit_features(0, 5), 3)
+    assert caught.value.lines() == [
+        "an approximate search needs FAISS, which is not installed. Install it with: "
+        "pip install 'calr-cli[faiss]', or search exactly"
+    ]
+
+
+WITHOUT_FAISS = """
+import sys
+sys.modules["faiss"] = None  # an import of it fails
+import numpy as np
+from calr_cli.clustering.infomap import infomap_labels
+from calr_cli.distances.knn import HAS_FAISS, choose_backend, knn
+assert not HAS_FAISS and choose_backend() == "torch"
+near = knn(np.load(sys.argv[1]), 15)
+np.savez(sys.argv[2], indices=near.indices, labels=infomap_labels(near, 0.5))
+"""
+
+
+@pytest.mark.skipif(not MODULE.HAS_FAISS, reason="FAISS is not installed")
+def test_without_faiss_neighbours_and_clusters_are_the_same(tmp_path: Path) -> None:
+    features = load_golden("b")["features"]
+    np.save(tmp_path / "features.npy", features)
+    files = [str(tmp_path / name) for name in ("features.npy", "found.npz")]
+    subprocess.run([sys.executable, "-c", WITHOUT_FAISS, *files], check=True, timeout=280)
+    near = knn(features, 15, backend="faiss")
+    labels = infomap_labels(near, 0.5)
+    assert labels.max() > 0
+    with np.load(files[1]) as found:
+        np.testing.assert_array_equal(found["indices"], near.indices)
+        np.testing.assert_array_equal(found["labels"], labels)
 
 
 @pytest.mark.parametrize(

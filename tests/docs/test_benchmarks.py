@@ -226,6 +226,17 @@ def test_gallery(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_communities(tmp_path: Path) -> None:
+    card = ModelCard("synthetic", "intra", 0, "resnet18", "gem", 64, 32)
+    torch.manual_seed(0)
+    save_model(tmp_path / "model.pth", Encoder("resnet18"), card)
+    arguments = ("--resume", str(tmp_path / "model.pth"), "-d", "synthetic")
+    rows = run("communities.py", *arguments, folder=tmp_path)["communities"]
+    assert [row["way"] for row in rows] == ["Infomap", "calr"]
+    assert all(row["clusters"] > 1 and 0 < row["pair F"] < 1 for row in rows)
+
+
+@pytest.mark.e2e
 def test_exporting(tmp_path: Path) -> None:
     # The script itself refuses features that differ.
     size = ("--arch", "resnet18", "--height", "32", "--width", "32", "--images", "1")

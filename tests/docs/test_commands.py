@@ -37,7 +37,7 @@ NOT_CALR = {
     "make demo": "sets up and runs `calr demo`, which the quickstart has and this test runs",
     "make test": "runs this test",
     "make check": "CI runs it before the tests",
-    "pip install .": "needs a package index",
+    "pip install '.[": "needs a package index",
     "pip install 'calr-cli[": "needs a package index",
     "tensorboard --logdir": "a server; tests/runs/test_tensorboard.py reads what it reads",
     "jq ": "another program",
@@ -62,6 +62,7 @@ NOT_CALR = {
     "python benchmarks/exporting.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/identities.py": "test_benchmarks.py runs it, on the synthetic dataset",
     "python benchmarks/gallery.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/communities.py": "test_benchmarks.py runs it, on the synthetic dataset",
     "python benchmarks/calibration.py": "test_benchmarks.py runs it, on the synthetic dataset",
 }
 """Other commands that may be shown, by how they start, and why they are not run here."""

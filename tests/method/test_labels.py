@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from sklearn.cluster import DBSCAN
+from sklearn.metrics import adjusted_rand_score
 
 from calr_cli.config.schema import Settings
 from calr_cli.distances import jaccard_distance
@@ -67,7 +68,25 @@ def test_dbscan_takes_infomaps_place(golden: dict[str, np.ndarray]) -> None:
     assert np.array_equal(other.global_labels, expected)
 
 
-@pytest.mark.parametrize("method", ["infomap", "dbscan"])
+def test_without_infomap_jaccard_is_map_equation_and_says_so(
+    golden: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_infomap, own = (
+        labels_of(Settings(inter={"clustering": {"method": method}}), golden).global_labels
+        for method in ("jaccard", "map-equation")
+    )
+    assert adjusted_rand_score(by_infomap, own) > 0.8
+    monkeypatch.setattr("calr_cli.method.clusters.HAS_INFOMAP", False)
+    notebook = Notebook()
+    jaccard = Settings(inter={"clustering": {"method": "jaccard"}})
+    np.testing.assert_array_equal(labels_of(jaccard, golden, reporter=notebook).global_labels, own)
+    assert notebook.notes[0] == (
+        "Infomap is not installed: calr finds the communities itself. Install it with: "
+        "pip install 'calr-cli[infomap]'"
+    )
+
+
+@pytest.mark.parametrize("method", ["infomap", "dbscan", "map-equation"])
 def test_labels_are_the_same_to_the_bit_when_made_again(golden: dict[str, np.ndarray], method: str) -> None:
     settings = Settings(inter={"clustering": {"method": method}})
     first, second = labels_of(settings, golden), labels_of(settings, golden)
@@ -76,7 +95,7 @@ def test_labels_are_the_same_to_the_bit_when_made_again(golden: dict[str, np.nda
     assert np.array_equal(first.pivots, second.pivots)
 
 
-@pytest.mark.parametrize("method", ["infomap", "dbscan"])
+@pytest.mark.parametrize("method", ["infomap", "dbscan", "map-equation"])
 @pytest.mark.parametrize("kind", ["fewer than k", "one image many times", "one camera", "duplicates"])
 def test_degenerate_features_have_labels(method: str, kind: str) -> None:
     features = unit_features(0, 5 if kind == "fewer than k" else 60)
