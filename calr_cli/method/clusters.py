@@ -87,12 +87,15 @@ def _infomap(settings: Settings, reporter: Reporter) -> GlobalClustering:
     )
 
 
+def community_search() -> FindModules:
+    """What finds the communities of ``plus``: Infomap where it is installed, else calr's own search."""
+    return partial(infomap_modules, directed=False) if HAS_INFOMAP else map_equation_modules
+
+
 def _jaccard_communities(settings: Settings, reporter: Reporter) -> GlobalClustering:
     """That of ``plus``: communities of Jaccard similarities, found by Infomap or without it."""
     options = settings.inter.clustering
-    find: FindModules = map_equation_modules
-    if options.method == "jaccard" and HAS_INFOMAP:
-        find = partial(infomap_modules, directed=False)
+    find = map_equation_modules if options.method == "map-equation" else community_search()
 
     def cluster(features: FloatArray, camids: IntArray, near: Neighbours) -> IntArray:
         if options.method == "jaccard" and not HAS_INFOMAP:

@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 
 from calr_cli.clustering.agglomerative import agglomerative_labels
-from calr_cli.clustering.infomap import LOWEST_BAR, jaccard_communities
+from calr_cli.clustering.communities import LOWEST_BAR, jaccard_communities
 from calr_cli.clustering.sparse_linkage import linkage_above
 from calr_cli.config.schema import Settings
 from calr_cli.distances.camera_shift import standardise_by_camera
@@ -22,6 +22,7 @@ from calr_cli.evaluation.calibration import Calibration
 from calr_cli.evaluation.camera_bias import CameraBias, camera_bias
 from calr_cli.events import Reporter
 from calr_cli.method.build import search_neighbours
+from calr_cli.method.clusters import community_search
 from calr_cli.method.estimates import block_bytes, memory_limit
 from calr_cli.method.inter import global_clusters
 from calr_cli.types import OUTLIER, FloatArray, IntArray, Neighbours
@@ -168,7 +169,8 @@ def by_rule(
         )
 
     rows = standardise_by_camera(features, camids)
-    first = jaccard_communities(similarity(rows, FIRST_K1, LOWEST_BAR), MAX_OUTLIERS, MIN_CLUSTER_SIZE)
+    similar = similarity(rows, FIRST_K1, LOWEST_BAR)
+    first = jaccard_communities(similar, MAX_OUTLIERS, community_search(), MIN_CLUSTER_SIZE)
     pairs = similarity(whiten_within(rows, first), K1, 0.0)
     return linkage_above(pairs, LEAST_SIMILARITY) if count is None else agglomerative_labels(pairs, count)
 
