@@ -21,7 +21,7 @@ def test_the_direction_of_poses_is_weakened() -> None:
         return float(products[same].mean() - products[~same].mean())
 
     wrong = np.where(rng.random(200) < 0.2, rng.integers(0, 20, 200), labels)
-    assert separation(whiten_within(rows, wrong)) > 2 * separation(rows)
+    assert separation(whiten_within(rows, wrong)) > 1.2 * separation(rows)
 
 
 def test_rows_are_unit_and_nothing_to_learn_from_changes_nothing() -> None:

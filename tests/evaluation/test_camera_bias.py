@@ -40,7 +40,7 @@ def test_small_clusters_are_told_apart_from_bias() -> None:
     labels = np.random.default_rng(0).permutation(np.arange(200) // 2)
     found = camera_bias(knn(unit_features(1, 200), 2), CAMIDS, labels)
     assert found is not None
-    assert found.nmi == pytest.approx(found.nmi_by_chance, abs=0.03)
+    assert found.nmi == pytest.approx(found.nmi_by_chance, abs=0.05)
     assert found.nmi > 0.1
 
 
