@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from calr_cli import downloads
 from calr_cli.allocation import keep_freed_memory
+from tests.support.narrow import use_narrow
 from tests.support.site import Site, running_site
 
 # A shared machine is slow now and then; how long a test takes is not what these tests are about.
@@ -37,6 +38,14 @@ def calr_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch-home"))
     monkeypatch.delenv("CALR_DATA", raising=False)
     return home
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[None]:
+    """A small network in place of ResNet-18; for all of a module, because its tests share trained runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_narrow(patch)
+        yield
 
 
 @pytest.fixture

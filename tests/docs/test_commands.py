@@ -28,6 +28,8 @@ from tests.support.made_up import FLAT, make_layout, write_image
 from tests.support.released import write_released
 from tests.support.small import SETTINGS
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 SHELL = ("bash", "sh", "shell", "console")
 
 STORIES = [page for page in PAGES if page.name != "commands.md"]

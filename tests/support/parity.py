@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -30,6 +31,7 @@ from calr_cli.training.proxies import CameraProxies, proxy_labels
 from calr_cli.training.reproducibility import keyed_rng
 from calr_cli.training.step import Batching
 from tests.support.features import unit_features
+from tests.support.narrow import use_narrow
 
 CLUSTERS, CAMERAS, IMAGES, STEPS = 5, 3, 41, 3
 
@@ -55,7 +57,9 @@ def train_scenarios(
     device: torch.device, reporter: Reporter, scenarios: list[Scenario]
 ) -> list[dict[str, Tensor]]:
     """Weights, running statistics, memory, losses, and features after a few steps, of each scenario."""
-    return [_train(device, scenario) for scenario in scenarios]
+    with pytest.MonkeyPatch.context() as patch:
+        use_narrow(patch)
+        return [_train(device, scenario) for scenario in scenarios]
 
 
 def trained(processes: int, scenarios: list[Scenario], logs: Path) -> list[dict[str, Tensor]]:
@@ -69,7 +73,7 @@ def _train(device: torch.device, scenario: Scenario) -> dict[str, Tensor]:
     encoder = DoubleEncoder("resnet18").double()
     alignment = None
     if scenario.aligned:
-        alignment = CameraAlignment(CameraClassifier(512, CAMERAS).double(), 0.5, "logits")
+        alignment = CameraAlignment(CameraClassifier(encoder.feature_dim, CAMERAS).double(), 0.5, "logits")
     if scenario.group_size == 0 and collectives.world_size() > 1:
         synchronise_batch_norms(encoder)
         if alignment is not None:
@@ -80,14 +84,14 @@ def _train(device: torch.device, scenario: Scenario) -> dict[str, Tensor]:
     pixels = StoredPixels(rng.integers(0, 256, (IMAGES, 32, 16, 3), np.uint8))
     labels, camids = rng.integers(0, CLUSTERS, IMAGES), rng.integers(0, CAMERAS, IMAGES)
     memory = ClusterMemory(
-        torch.from_numpy(unit_features(0, CLUSTERS, 512)).double(),
+        torch.from_numpy(unit_features(0, CLUSTERS, encoder.feature_dim)).double(),
         groups=np.arange(CLUSTERS) % 2 if scenario.plus else None,
     )
     terms: list[Term] = [MemoryTerm(memory, labels)]
     average = None
     if scenario.plus:
         num_rows = int(proxy_labels(labels, camids).max()) + 1
-        rows = torch.from_numpy(unit_features(1, num_rows, 512)).double()
+        rows = torch.from_numpy(unit_features(1, num_rows, encoder.feature_dim)).double()
         terms.append(CameraProxies(0.5, 0.1, 0.07, 4)(rows, labels, camids))
         average = build_average(encoder, 0.9)
     weights = np.linspace(0, 2, CLUSTERS).astype(np.float32) if scenario.weighted else None
