@@ -84,6 +84,7 @@ class Model(Section):
         "resnet_ibn50a",
         "resnet_ibn101a",
         "mobilenet_v2",
+        "resnet_tiny",
     ] = setting("resnet50", "backbone [release]")
     pooling: Literal["gem", "avg"] = setting(
         "gem", "pooling of the feature map: generalised mean or average [release]"

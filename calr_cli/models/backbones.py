@@ -11,9 +11,13 @@ from torchvision.models import get_model
 
 from calr_cli.errors import ConfigError
 from calr_cli.models.ibn import with_ibn_a
+from calr_cli.models.tiny import TinyResNet
 
 IBN_BASE = {"resnet_ibn50a": "resnet50", "resnet_ibn101a": "resnet101"}
 """The torchvision network behind each IBN architecture."""
+
+TINY = "resnet_tiny"
+"""The architecture without published weights."""
 
 ARCHS: tuple[str, ...] = (
     "resnet18",
@@ -23,6 +27,7 @@ ARCHS: tuple[str, ...] = (
     "resnet152",
     *IBN_BASE,
     "mobilenet_v2",
+    TINY,
 )
 """The architectures, by their names for users."""
 
@@ -56,7 +61,7 @@ def build_backbone(arch: str) -> tuple[nn.Module, int]:
         ConfigError: ``arch`` is unknown.
     """
     check_arch(arch)
-    network = get_model(IBN_BASE.get(arch, arch), weights=None)
+    network = TinyResNet() if arch == TINY else get_model(IBN_BASE.get(arch, arch), weights=None)
     if arch in IBN_BASE:
         network = with_ibn_a(network)
     if arch == "mobilenet_v2":

@@ -26,6 +26,7 @@ PIXEL_STATISTICS = {"pixel_mean": [123.7, 116.3, 103.5], "pixel_std": [58.4, 57.
 """ImageNet's mean and deviation for pixels from 0 to 255; calr and, by default, fast-reid use them."""
 
 RESNETS: dict[tuple[tuple[int, ...], bool, bool], str] = {
+    ((1, 1, 1, 1), False, False): "resnet_tiny",
     ((2, 2, 2, 2), False, False): "resnet18",
     ((3, 4, 6, 3), False, False): "resnet34",
     ((3, 4, 6, 3), True, False): "resnet50",
@@ -126,7 +127,7 @@ def build_foreign(weights: ForeignWeights, arch: str, pooling: str, error_class:
         encoder.backbone.add_module("relu", nn.Identity())
     if arch != "mobilenet_v2":
         encoder.backbone.add_module("maxpool", nn.MaxPool2d(**convention.max_pooling))
-        strided = "conv1" if arch in ("resnet18", "resnet34") else "conv2"
+        strided = "conv1" if arch in ("resnet18", "resnet34", "resnet_tiny") else "conv2"
         for layer in (f"layer4.0.{strided}", "layer4.0.downsample.0"):
             stride = (convention.last_stride, convention.last_stride)
             cast(nn.Conv2d, encoder.backbone.get_submodule(layer)).stride = stride

@@ -14,7 +14,7 @@ from calr_cli.downloads import Check, Digest, DriveFolderFile, Source, adopt_fil
 from calr_cli.errors import WeightsError
 from calr_cli.events import Reporter
 from calr_cli.files import calr_home
-from calr_cli.models.backbones import ARCHS, IBN_BASE, check_arch
+from calr_cli.models.backbones import ARCHS, IBN_BASE, TINY, check_arch
 from calr_cli.models.network_check import NetworkCheck
 
 
@@ -54,7 +54,7 @@ def _torchvision(arch: str) -> Release:
 IBN_RELEASE = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0/"
 
 RELEASES: dict[str, Release] = {
-    **{arch: _torchvision(arch) for arch in ARCHS if arch not in IBN_BASE},
+    **{arch: _torchvision(arch) for arch in ARCHS if arch not in (*IBN_BASE, TINY)},
     "resnet50": Release(
         "https://download.pytorch.org/models/resnet50-0676ba61.pth",
         "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
@@ -66,7 +66,7 @@ RELEASES: dict[str, Release] = {
     ),
     "resnet_ibn101a": _release(IBN_RELEASE + "resnet101_ibn_a-59ea0ac6.pth"),
 }
-"""The ImageNet weights of each architecture."""
+"""The ImageNet weights of each architecture that has some."""
 
 
 def cached_weights(arch: str) -> Path:
@@ -74,9 +74,9 @@ def cached_weights(arch: str) -> Path:
 
     Raises:
         ConfigError: ``arch`` is unknown.
-        WeightsError: There is no such file, or its content is wrong.
+        WeightsError: There is no such file, or its content is wrong, or nobody has published weights.
     """
-    check_arch(arch)
+    check_released(arch)
     folders = [_folder(), Path(torch.hub.get_dir()) / "checkpoints"]
     damaged = []
     for form in _forms(arch):
@@ -93,6 +93,21 @@ def cached_weights(arch: str) -> Path:
     raise WeightsError(problem, f"Get them with: calr fetch-pretrained -a {arch}")
 
 
+def check_released(arch: str) -> None:
+    """Raise unless somebody has published ImageNet weights of ``arch``.
+
+    Raises:
+        ConfigError: ``arch`` is unknown.
+        WeightsError: Nobody has.
+    """
+    check_arch(arch)
+    if arch not in RELEASES:
+        raise WeightsError(
+            f"nobody has published ImageNet weights of {arch}",
+            "Start from random weights, --pretrained none, or from a file of your own, --pretrained FILE",
+        )
+
+
 def fetch_pretrained(arch: str, reporter: Reporter, mirrors: Sequence[str] = ()) -> Path:
     """Download the ImageNet weights of ``arch`` unless they are cached; return the file.
 
@@ -105,6 +120,7 @@ def fetch_pretrained(arch: str, reporter: Reporter, mirrors: Sequence[str] = ())
         ConfigError: ``arch`` is unknown.
         WeightsError: No source delivered the right file (one line each), or the cache cannot be written.
     """
+    check_released(arch)
     try:
         return cached_weights(arch)
     except WeightsError:
@@ -133,7 +149,7 @@ def adopt_pretrained(arch: str, path: Path, reporter: Reporter) -> Path:
         ConfigError: ``arch`` is unknown.
         WeightsError: The file is not the published one or cannot be read, or the cache cannot be written.
     """
-    check_arch(arch)
+    check_released(arch)
     problems: list[str] = []
     for form in _forms(arch):
         target = _folder() / form.name
