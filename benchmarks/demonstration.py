@@ -35,6 +35,11 @@ def demonstrate(seed: int, flags: list[str]) -> dict[str, Any]:
     return {"mAP": rows, "seconds": round(time.monotonic() - began, 1)}
 
 
+def read(file: Path) -> dict[str, Any]:
+    """Results so far: seed -> figures."""
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -46,19 +51,23 @@ def main() -> None:
     options = parser.parse_args()
     flags = ["--device", "cpu", "--set", f"precision={options.precision}"]
     flags += [word for assignment in options.set for word in ("--set", assignment)]
-    found: dict[str, Any] = json.loads(options.json.read_text()) if options.json.exists() else {}
     for seed in options.seeds:
-        if str(seed) not in found:
-            found[str(seed)] = demonstrate(seed, flags)
+        if str(seed) not in read(options.json):
+            figures = demonstrate(seed, flags)
+            # Read only now: another process may have written other seeds in the meantime.
+            found = read(options.json) | {str(seed): figures}
+            found = {name: found[name] for name in sorted(found, key=int)}
             options.json.write_text(json.dumps(found, indent=1) + "\n")
+    found = read(options.json)
     models = list(next(iter(found.values()))["mAP"])
     print("| seed |", " | ".join(models), "|")
     print("|", " | ".join(["---"] * (len(models) + 1)), "|")
     tables = [list(of_seed["mAP"].values()) for of_seed in found.values()]
     for seed_name, maps in zip(found, tables, strict=True):
         print(f"| {seed_name} |", " | ".join(f"{value:.1f}" for value in maps), "|")
-    means = [f"{np.mean(maps):.1f} ± {np.std(maps, ddof=1):.1f}" for maps in zip(*tables, strict=True)]
-    print("| mean |", " | ".join(means), "|")
+    if len(tables) > 1:
+        means = [f"{np.mean(maps):.1f} ± {np.std(maps, ddof=1):.1f}" for maps in zip(*tables, strict=True)]
+        print("| mean |", " | ".join(means), "|")
     ordered = sum(maps == sorted(set(maps)) for maps in tables)
     print(f"\nEach row is better than the row before it in {ordered} of {len(tables)} seeds.")
 
