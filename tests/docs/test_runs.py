@@ -19,8 +19,6 @@ from calr_cli.training.checkpoint import load_model
 from tests.docs.pages import REPOSITORY
 from tests.report.conftest import Trained, trained, trained_once  # noqa: F401 - fixtures
 
-pytestmark = pytest.mark.usefixtures("narrow")
-
 PAGE = (REPOSITORY / "docs" / "runs.md").read_text(encoding="utf-8")
 
 

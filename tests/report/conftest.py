@@ -50,13 +50,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     shutil.rmtree(folder)  # models are large
 
 
-@pytest.fixture(scope="module", autouse=True)
-def narrow_networks(narrow: None) -> None:
-    """The network of the runs, wherever it is built again."""
-
-
 @pytest.fixture
-def trained(trained_once: Trained, monkeypatch: pytest.MonkeyPatch) -> Trained:
+def trained(trained_once: Trained, narrow: None, monkeypatch: pytest.MonkeyPatch) -> Trained:
     monkeypatch.setenv("CALR_HOME", str(trained_once.home))
     return trained_once
 
