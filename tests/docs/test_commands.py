@@ -59,6 +59,7 @@ NOT_CALR = {
     "python benchmarks/pooling.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/waiting.py": "test_benchmarks.py runs it, with few steps",
     "python benchmarks/searching.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/demonstration.py": "test_benchmarks.py runs it, on made-up figures",
     "python benchmarks/exporting.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/calibration.py": "test_benchmarks.py runs it, on the synthetic dataset",
 }
