@@ -92,8 +92,8 @@ def load_golden(name: str) -> dict[str, np.ndarray]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Side by side the whole trainings begin first: one that began last would be waited for.
-    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+    # Side by side the long ones begin first: one that began last would be waited for.
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("e2e", "distributed")))
     without_cuda = pytest.mark.skip(reason="needs CUDA")
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
