@@ -24,15 +24,18 @@ RESULTS = Path(__file__).with_name("results") / "demonstration.json"
 
 
 def demonstrate(seed: int, flags: list[str]) -> dict[str, Any]:
-    """For a seed the mAP of each row of the table, and the seconds of the whole command."""
+    """The rows of the table, and the seconds of the whole command."""
     began = time.monotonic()
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "calr_cli", "demo", "--json", "--quiet", "--seed", str(seed)]
         command += [*flags, "--output", f"{folder}/demo"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    rows = {row["model"]: round(row["mAP"], 2) for row in json.loads(done.stdout)["rows"]}
-    return {"mAP": rows, "seconds": round(time.monotonic() - began, 1)}
+    rows = {
+        row["model"]: {measure: round(row[measure], 2) for measure in ("mAP", "Rank-1", "Rank-5", "Rank-10")}
+        for row in json.loads(done.stdout)["rows"]
+    }
+    return {"rows": rows, "seconds": round(time.monotonic() - began, 1)}
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -59,10 +62,10 @@ def main() -> None:
             found = {name: found[name] for name in sorted(found, key=int)}
             options.json.write_text(json.dumps(found, indent=1) + "\n")
     found = read(options.json)
-    models = list(next(iter(found.values()))["mAP"])
+    models = list(next(iter(found.values()))["rows"])
     print("| seed |", " | ".join(models), "|")
     print("|", " | ".join(["---"] * (len(models) + 1)), "|")
-    tables = [list(of_seed["mAP"].values()) for of_seed in found.values()]
+    tables = [[row["mAP"] for row in of_seed["rows"].values()] for of_seed in found.values()]
     for seed_name, maps in zip(found, tables, strict=True):
         print(f"| {seed_name} |", " | ".join(f"{value:.1f}" for value in maps), "|")
     if len(tables) > 1:

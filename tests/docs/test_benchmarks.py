@@ -234,7 +234,10 @@ def test_selection(tmp_path: Path) -> None:
 
 def test_demonstration(tmp_path: Path) -> None:
     rows = [{"untrained": 5, "CALR": 20 + seed, "recipe plus": 22.0} for seed in range(3)]
-    figures = {str(seed): {"mAP": row, "seconds": 1.0} for seed, row in enumerate(rows)}
+    figures = {
+        str(seed): {"rows": {model: {"mAP": mAP} for model, mAP in row.items()}, "seconds": 1.0}
+        for seed, row in enumerate(rows)
+    }
     (tmp_path / "figures.json").write_text(json.dumps(figures))
     command = [sys.executable, BENCHMARKS / "demonstration.py", "--seeds", "0", "1", "2"]
     shown = subprocess.run(
