@@ -15,6 +15,7 @@ from calr_cli.method.evaluate import evaluate
 from calr_cli.models.encoder import Encoder
 from calr_cli.prepare.prepared import load_dataset
 from calr_cli.runs.find import create_run
+from calr_cli.runs.folder import RunFolder
 from calr_cli.training.checkpoint import load_model
 
 
@@ -50,6 +51,9 @@ def run_demo(
         check_start_model(own, None)
     dataset = load_dataset(settings.data.dataset, None, reporter)
 
+    def new_run(own: Settings, stage: str, folder: str) -> RunFolder:
+        return create_run(own, stage, [device], output / folder / stage if output else None)
+
     def row(model: str, encoder: Encoder) -> dict[str, Any]:
         return {"model": model, **evaluate(settings, encoder, dataset, False, reporter)}
 
@@ -57,11 +61,9 @@ def run_demo(
     rows, runs = [row("untrained", build_encoder(settings, "inter", device))], {}
     for model, (folder, own) in methods.items():
         reporter.stage(model)
-        stages = ("intra", "inter") if own.inter.uses_stage_1 else ("inter",)
-        *first, inter = [
-            create_run(own, stage, [device], output / folder / stage if output else None) for stage in stages
-        ]
-        train_both(Pair(inter, *first), dataset, [device], reporter)
+        intra = new_run(own, "intra", folder) if own.inter.uses_stage_1 else None
+        inter = new_run(own, "inter", folder)
+        train_both(Pair(inter, intra), dataset, [device], reporter)
         rows.append(row(model, ready(own, load_model(inter.model)[0], device)))
         runs[model] = str(inter.path)
     return {"rows": rows, "runs": runs}
