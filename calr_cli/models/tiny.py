@@ -9,7 +9,7 @@ from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
 
 
-class TinyResNet(ResNet):  # type: ignore[misc] - torchvision has no types
+class TinyResNet(ResNet):  # type: ignore[misc]  # torchvision has no types
     """ResNet-10, one basic block per stage, with half the usual channels after the first convolution.
 
     Layers and keys have the names of torchvision's ResNet-18. Nobody has published weights.
