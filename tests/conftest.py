@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from calr_cli import downloads
 from calr_cli.allocation import keep_freed_memory
+from tests.support.narrow import use_narrow
 from tests.support.site import Site, running_site
 
 # A shared machine is slow now and then; how long a test takes is not what these tests are about.
@@ -43,6 +44,14 @@ def calr_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test hears that the machine is busy, unless it says so."""
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[None]:
+    """A small network in place of ResNet-18; for all of a module, because its tests share trained runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_narrow(patch)
+        yield
 
 
 @pytest.fixture
@@ -89,8 +98,8 @@ def load_golden(name: str) -> dict[str, np.ndarray]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Side by side the whole trainings begin first: one that began last would be waited for.
-    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+    # Side by side the long ones begin first: one that began last would be waited for.
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("e2e", "distributed")))
     without_cuda = pytest.mark.skip(reason="needs CUDA")
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():

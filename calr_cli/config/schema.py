@@ -119,6 +119,7 @@ class Model(Section):
         "resnet_ibn50a",
         "resnet_ibn101a",
         "mobilenet_v2",
+        "resnet_tiny",
         "vit_small",
         "vit_base",
         "vit_small_ics",

@@ -11,10 +11,14 @@ from torchvision.models import get_model
 
 from calr_cli.errors import ConfigError
 from calr_cli.models.ibn import with_ibn_a
+from calr_cli.models.tiny import TinyResNet
 from calr_cli.models.vit import VITS
 
 IBN_BASE = {"resnet_ibn50a": "resnet50", "resnet_ibn101a": "resnet101"}
 """The torchvision network behind each IBN architecture."""
+
+TINY = "resnet_tiny"
+"""The architecture without published weights."""
 
 CONVOLUTIONAL: tuple[str, ...] = (
     "resnet18",
@@ -24,6 +28,7 @@ CONVOLUTIONAL: tuple[str, ...] = (
     "resnet152",
     *IBN_BASE,
     "mobilenet_v2",
+    TINY,
 )
 """The convolutional architectures."""
 
@@ -60,7 +65,7 @@ def build_backbone(arch: str) -> tuple[nn.Module, int]:
         ConfigError: ``arch`` is unknown.
     """
     check_arch(arch)
-    network = get_model(IBN_BASE.get(arch, arch), weights=None)
+    network = TinyResNet() if arch == TINY else get_model(IBN_BASE.get(arch, arch), weights=None)
     if arch in IBN_BASE:
         network = with_ibn_a(network)
     if arch == "mobilenet_v2":

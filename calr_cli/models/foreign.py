@@ -27,6 +27,7 @@ NOTES = ("epoch", "best_mAP", "rank1", "metric")
 """Keys beside the state dict that programs write and that interest people."""
 
 RESNETS: dict[tuple[tuple[int, ...], bool, bool], str] = {
+    ((1, 1, 1, 1), False, False): "resnet_tiny",
     ((2, 2, 2, 2), False, False): "resnet18",
     ((3, 4, 6, 3), False, False): "resnet34",
     ((3, 4, 6, 3), True, False): "resnet50",
@@ -151,7 +152,7 @@ def build_foreign(
         encoder.backbone.add_module("relu", nn.Identity())
     if arch != "mobilenet_v2" and arch not in VITS:
         encoder.backbone.add_module("maxpool", nn.MaxPool2d(**convention.max_pooling))
-        strided = "conv1" if arch in ("resnet18", "resnet34") else "conv2"
+        strided = "conv1" if arch in ("resnet18", "resnet34", "resnet_tiny") else "conv2"
         for layer in (f"layer4.0.{strided}", "layer4.0.downsample.0"):
             stride = (convention.last_stride, convention.last_stride)
             cast(nn.Conv2d, encoder.backbone.get_submodule(layer)).stride = stride

@@ -14,7 +14,7 @@ from calr_cli.downloads import Check, Digest, DriveFile, DriveFolderFile, Source
 from calr_cli.errors import WeightsError
 from calr_cli.events import Reporter
 from calr_cli.files import calr_home
-from calr_cli.models.backbones import CONVOLUTIONAL, IBN_BASE, check_arch
+from calr_cli.models.backbones import CONVOLUTIONAL, IBN_BASE, TINY, check_arch
 from calr_cli.models.network_check import NetworkCheck, VitCheck
 
 
@@ -84,7 +84,7 @@ def _of_persons(name: str, drive_id: str | None = None) -> Release:
 IBN_RELEASE = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0/"
 
 RELEASES: dict[str, Release] = {
-    **{arch: _torchvision(arch) for arch in CONVOLUTIONAL if arch not in IBN_BASE},
+    **{arch: _torchvision(arch) for arch in CONVOLUTIONAL if arch not in (*IBN_BASE, TINY)},
     "resnet50": Release(
         "https://download.pytorch.org/models/resnet50-0676ba61.pth",
         "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
@@ -99,7 +99,7 @@ RELEASES: dict[str, Release] = {
     "vit_base": _of_persons("vit_base_lup.pth"),
     "vit_small_ics": _of_persons("vit_small_ics_cfs_lup.pth", "18FL9JaJNlo15-UksalcJRXX-0dgo4Mz4"),
 }
-"""The weights of each architecture that `calr fetch-pretrained` gets."""
+"""The weights of each architecture that somebody has published, which `calr fetch-pretrained` gets."""
 
 
 def cached_weights(arch: str, kind: str | None = None) -> Path:
@@ -111,9 +111,9 @@ def cached_weights(arch: str, kind: str | None = None) -> Path:
 
     Raises:
         ConfigError: ``arch`` is unknown.
-        WeightsError: There is no such file, or its content is wrong.
+        WeightsError: There is no such file, or its content is wrong, or nobody has published weights.
     """
-    check_arch(arch)
+    check_released(arch)
     release = RELEASES[arch]
     if kind not in (None, release.kind):
         raise WeightsError(
@@ -136,6 +136,21 @@ def cached_weights(arch: str, kind: str | None = None) -> Path:
     raise WeightsError(problem, f"Get them with: calr fetch-pretrained -a {arch}")
 
 
+def check_released(arch: str) -> None:
+    """Raise unless somebody has published ImageNet weights of ``arch``.
+
+    Raises:
+        ConfigError: ``arch`` is unknown.
+        WeightsError: Nobody has.
+    """
+    check_arch(arch)
+    if arch not in RELEASES:
+        raise WeightsError(
+            f"nobody has published ImageNet weights of {arch}",
+            "Start from random weights, --pretrained none, or from a file of your own, --pretrained FILE",
+        )
+
+
 def fetch_pretrained(arch: str, reporter: Reporter, mirrors: Sequence[str] = ()) -> Path:
     """Download the published weights of ``arch`` unless they are cached; return the file.
 
@@ -148,6 +163,7 @@ def fetch_pretrained(arch: str, reporter: Reporter, mirrors: Sequence[str] = ())
         ConfigError: ``arch`` is unknown.
         WeightsError: No source delivered the right file (one line each), or the cache cannot be written.
     """
+    check_released(arch)
     try:
         return cached_weights(arch)
     except WeightsError:
@@ -181,7 +197,7 @@ def adopt_pretrained(arch: str, path: Path, reporter: Reporter) -> Path:
         ConfigError: ``arch`` is unknown.
         WeightsError: The file is not the published one or cannot be read, or the cache cannot be written.
     """
-    check_arch(arch)
+    check_released(arch)
     problems: list[str] = []
     for form in _forms(arch):
         target = _folder() / form.name

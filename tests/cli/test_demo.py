@@ -13,24 +13,30 @@ SMALL = ["intra.epochs=1", "intra.iters=2", "inter.epochs=2", "inter.iters=4", "
 
 
 @pytest.mark.e2e
-def test_demo_compares_three_models_measured_in_the_run(calr: Calr, folder: Path) -> None:
+def test_demo_compares_four_models_measured_in_the_run(calr: Calr, folder: Path) -> None:
     sets = [word for assignment in SMALL for word in ("--set", assignment)]
     answer = calr("demo", "--output", "out", "--json", *sets)
     assert answer.exit_code == 0, answer.stderr
     rows = {row["model"]: row for row in answer.json["rows"]}
-    assert list(rows) == ["untrained", "global clustering", "CALR"]
+    assert list(rows) == ["untrained", "global clustering", "CALR", "recipe plus"]
     for row in rows.values():
         assert 0 < row["mAP"] < row["Rank-10"] <= 100
         assert row["Rank-1"] <= row["Rank-5"] <= row["Rank-10"]
-    assert len({row["mAP"] for row in rows.values()}) == 3
+    assert len({row["mAP"] for row in rows.values()}) == 4
 
-    baseline, inter = (RunFolder(folder / "out" / name).read_metrics() for name in ("baseline", "inter"))
+    baseline, inter = (
+        RunFolder(folder / "out" / name / "inter").read_metrics() for name in ("baseline", "calr")
+    )
     assert len(baseline) == len(inter) == 2
     for row in baseline:
         assert (row["discarded"], row["camera_loss"], row["zero_weight_clusters"]) == (0, None, None)
     assert inter[0]["discarded"] > 0
     assert inter[0]["camera_loss"] is not None
     assert inter[1]["zero_weight_clusters"] is not None
+
+    assert answer.json["report"] == "out/report.html"
+    page = (folder / "out/report.html").read_text()
+    assert all(run in page for run in answer.json["runs"].values())
 
     again = calr("demo", "--output", "out", *sets)
     assert again.exit_code == 1

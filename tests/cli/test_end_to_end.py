@@ -159,13 +159,13 @@ def test_ctrl_c_in_stage_1_on_the_way_to_stage_2(calr: Calr, veri: str, folder: 
 
 def test_ctrl_c_in_stage_2(calr: Calr, veri: str, folder: Path) -> None:
     assert calr("train-intra", "-d", veri, *SHORT, *SMALL, "--output", "labels").exit_code == 0
-    flags = ["--iters", "2", "--epochs", "12", "--local-labels", "labels/local_labels.csv", "--output", "run"]
+    flags = ["--iters", "2", "--epochs", "6", "--local-labels", "labels/local_labels.csv", "--output", "run"]
     line = interrupted(["train-inter", "-d", veri, *SHORT, *SMALL, *flags], folder, "run/metrics.jsonl")
     assert line == "calr train-inter --resume run"
     (folder / "labels/local_labels.csv").unlink()  # the run has its own copy
     assert "resuming run after " in finish(line, folder)
     rows = [json.loads(row) for row in (folder / "run/metrics.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == list(range(12))
+    assert [row["epoch"] for row in rows] == list(range(6))
 
 
 def test_ctrl_c_in_two_processes(calr: Calr, veri: str, folder: Path) -> None:
@@ -189,9 +189,9 @@ def test_both_stages_and_evaluation_in_two_processes(calr: Calr, veri: str, fold
     two = ["--device", "cpu", "--processes", "2", "--json"]
     few = ["--set", "inter.iters=2", "--set", "inter.epochs=1"]
     flags = [*few, *two, "--output", "both", "--tensorboard"]
-    trained = program("calr_cli", "train", "-d", veri, *SHORT, *SMALL, *flags)
-    assert trained.returncode == 0, trained.stderr
-    summary = json.loads(trained.stdout)
+    trained = calr("train", "-d", veri, *SHORT, *SMALL, *flags)
+    assert trained.exit_code == 0, trained.stderr
+    summary = trained.json
     assert [row["camera"] for row in summary["intra"]["per_camera"]] == [0, 1, 2]
     assert summary["inter"]["model"] == "both/inter/model.pth"
     environment = json.loads((folder / "both/inter/environment.json").read_text())
@@ -200,32 +200,33 @@ def test_both_stages_and_evaluation_in_two_processes(calr: Calr, veri: str, fold
         (file,) = (folder / "both" / part / "tensorboard").glob("events.*")  # of one process
         assert [event.step for event in EventFileLoader(str(file)).Load()] == [0, 0, 1]
     assert len((folder / "both/inter/tensorboard/features.tsv").read_text().splitlines()) == 72
-    measured = program("calr_cli", "evaluate", "--resume", "both/inter/model.pth", *two)
-    assert measured.returncode == 0, measured.stderr
+    measured = calr("evaluate", "--resume", "both/inter/model.pth", *two)
+    assert measured.exit_code == 0, measured.stderr
     alone = calr("evaluate", "--resume", "both/inter/model.pth", "--device", "cpu", "--json")
-    figures = json.loads(measured.stdout)
+    figures = measured.json
     assert figures["queries"] == alone.json["queries"] == 18
     assert figures["mAP"] == pytest.approx(alone.json["mAP"])
 
 
-def test_torchrun_starts_the_processes(calr: Calr, veri: str, folder: Path) -> None:
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "calr_cli"]
+def test_torchrun_starts_the_processes(veri: str, folder: Path) -> None:
     few = ["--set", "inter.iters=2", "--set", "inter.epochs=1"]
-    trained = program(*torchrun, "train", "-d", veri, *SHORT, *SMALL, *few, "--output", "both", "--json")
-    assert trained.returncode == 0, trained.stderr
-    assert json.loads(trained.stdout)["inter"]["model"] == "both/inter/model.pth"  # once: else no JSON
+    train = ["train", "-d", veri, *SHORT, *SMALL, *few, "--output", "both", "--json"]
+    resume = ["train-inter", "--resume", "both/inter", "--set", "inter.epochs=2", "--json"]
+    evaluate = ["evaluate", "--resume", "both/inter/model.pth", "--json"]
+    words = json.dumps([train, resume, evaluate, train])
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = program(*torchrun, "-m", "tests.support.commands", words)
+    results = done.stdout.splitlines()
+    assert len(results) == 3, done.stderr  # each once
+    trained, resumed, measured = map(json.loads, results)
+    assert trained["inter"]["model"] == "both/inter/model.pth"
+    assert resumed["epochs"] == 2
+    assert measured["queries"] == 18
     assert [path.name for path in folder.iterdir()] == ["both"]
-    assert trained.stderr.count("next: calr evaluate") == 1
-    resumed = program(*torchrun, "train-inter", "--resume", "both/inter", "--set", "inter.epochs=2", "--json")
-    assert resumed.returncode == 0, resumed.stderr
-    assert json.loads(resumed.stdout)["epochs"] == 2
-    measured = program(*torchrun, "evaluate", "--resume", "both/inter/model.pth", "--json")
-    assert measured.returncode == 0, measured.stderr
-    assert json.loads(measured.stdout)["queries"] == 18
+    assert done.stderr.count("next: calr evaluate") == 2  # after train and train-inter
     # What the first process finds wrong is said once, and nobody waits for it.
-    refused = program(*torchrun, "train", "-d", veri, *SHORT, *SMALL, "--output", "both")
-    assert refused.returncode == 1
-    said = [line for line in refused.stderr.splitlines() if "error: " in line]
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if "error: " in line]
     assert [line for line in said if "both exists already" in line] == [said[0]]
 
 

@@ -25,6 +25,8 @@ from tests.support.foreign import Network, cap, spcl
 from tests.support.heard import Heard
 from tests.support.made_up import make_layout, write_image
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 CARD = ModelCard("veri", "inter", 1, "resnet18", "avg", 32, 32)
 
 

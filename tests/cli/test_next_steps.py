@@ -19,6 +19,8 @@ from tests.cli.conftest import Answer, Calr
 from tests.cli.test_end_to_end import SMALL
 from tests.support.made_up import write_image
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 NETWORK = ["-a", "resnet18", "--pretrained", "none", "--device", "cpu"]
 SHORT = [*NETWORK, *SMALL, "--set", "inter.epochs=1", "--set", "inter.iters=2"]
 

@@ -16,6 +16,8 @@ from calr_cli.use import evaluating
 from tests.cli.conftest import Calr
 from tests.cli.test_train import SHORT, Trainer
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 PLUS = ["--recipe", "plus", *SHORT]
 START_ONLY = ["--set", "inter.start=intra", *SHORT]
 

@@ -32,6 +32,8 @@ from calr_cli.use import evaluating
 from tests.cli.conftest import Answer, Calr
 from tests.support.epoch_figures import inter_epoch
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 SHORT = ["--pretrained", "none", "-a", "resnet18", "--height", "32", "--width", "32", "--device", "cpu"]
 FIGURES = {1: 10.0, 2: 12.0, 3: 17.0}
 

@@ -279,3 +279,26 @@ def test_selection(tmp_path: Path) -> None:
     assert (rows[0]["best"], rows[0]["selected"], rows[0]["regret"]) == (3, 3, 0)
     assert rows[0]["regret of last"] == 5
     assert all(row["Spearman"] == pytest.approx(1) for row in rows)
+
+
+def test_demonstration(tmp_path: Path) -> None:
+    rows = [{"untrained": 5, "CALR": 20 + seed, "recipe plus": 22.0} for seed in range(3)]
+    figures = {
+        str(seed): {"rows": {model: {"mAP": mAP} for model, mAP in row.items()}, "seconds": 1.0}
+        for seed, row in enumerate(rows)
+    }
+    (tmp_path / "figures.json").write_text(json.dumps(figures))
+    command = [sys.executable, BENCHMARKS / "demonstration.py", "--seeds", "0", "1", "2"]
+    shown = subprocess.run(
+        [*command, "--json", tmp_path / "figures.json"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert shown == [
+        "| seed | untrained | CALR | recipe plus |",
+        "| --- | --- | --- | --- |",
+        "| 0 | 5.0 | 20.0 | 22.0 |",
+        "| 1 | 5.0 | 21.0 | 22.0 |",
+        "| 2 | 5.0 | 22.0 | 22.0 |",
+        "| mean | 5.0 ± 0.0 | 21.0 ± 1.0 | 22.0 ± 0.0 |",
+        "",
+        "Each row is better than the row before it in 2 of 3 seeds.",
+    ]

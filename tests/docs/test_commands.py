@@ -28,6 +28,8 @@ from tests.support.made_up import FLAT, make_layout, write_image
 from tests.support.released import write_released
 from tests.support.small import SETTINGS
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 SHELL = ("bash", "sh", "shell", "console")
 
 STORIES = [page for page in PAGES if page.name != "commands.md"]
@@ -59,6 +61,7 @@ NOT_CALR = {
     "python benchmarks/pooling.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/waiting.py": "test_benchmarks.py runs it, with few steps",
     "python benchmarks/searching.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/demonstration.py": "test_benchmarks.py runs it, on made-up figures",
     "python benchmarks/exporting.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/identities.py": "test_benchmarks.py runs it, on the synthetic dataset",
     "python benchmarks/gallery.py": "test_benchmarks.py runs it, at a tiny size",

@@ -155,18 +155,30 @@ def test_labels_of_other_images_are_refused(dataset: Dataset) -> None:
         find_local_labels(small_settings(), other, None, file, SilentReporter())
 
 
-def test_the_demonstration_hands_the_network_over_too(dataset: Dataset) -> None:
-    result = run_demo(small_settings(**HANDS_A_NETWORK_OVER), CPU, Path("demo"), SilentReporter())
-    assert [row["model"] for row in result["rows"]] == ["untrained", "global clustering", "CALR"]
-    baseline, intra, inter = (RunFolder(Path("demo") / name) for name in ("baseline", "intra", "inter"))
-    assert inter.start.read_bytes() == intra.model.read_bytes()
-    assert baseline.settings.inter.start == "pretrained"
-    assert not baseline.start.exists()
+def test_the_demonstration_hands_the_network_of_plus_over_too(dataset: Dataset) -> None:
+    once = small_settings(intra={"epochs": 1}, inter={"epochs": 1})
+    plus = small_settings(**HANDS_A_NETWORK_OVER)
+    result = run_demo(once, plus, CPU, Path("demo"), SilentReporter())
+    models = ["global clustering", "CALR", "recipe plus"]
+    assert [row["model"] for row in result["rows"]] == ["untrained", *models]
+    folders = [Path("demo") / name / "inter" for name in ("baseline", "calr", "plus")]
+    assert result["runs"] == dict(zip(models, map(str, folders), strict=True))
+    baseline, calr, best = map(RunFolder, folders)
+    assert best.start.read_bytes() == RunFolder(Path("demo/plus/intra")).model.read_bytes()
+    assert best.settings == plus
+    for run in (baseline, calr):
+        assert run.settings.inter.start == "pretrained"
+        assert not run.start.exists()
+    assert not Path("demo/baseline/intra").exists()
 
 
 def test_a_demonstration_without_a_network_to_start_from_is_not_begun(dataset: Dataset) -> None:
-    with pytest.raises(ConfigError, match=r"^inter\.start = intra: with intra\.network = per-camera stage 1"):
-        run_demo(small_settings(inter={"start": "intra"}), CPU, Path("demo"), SilentReporter())
+    without, with_one = small_settings(inter={"start": "intra"}), small_settings()
+    for settings in ((without, with_one), (with_one, without)):
+        with pytest.raises(
+            ConfigError, match=r"^inter\.start = intra: with intra\.network = per-camera stage"
+        ):
+            run_demo(*settings, CPU, Path("demo"), SilentReporter())
     assert not Path("demo").exists()
 
 

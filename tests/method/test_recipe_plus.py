@@ -19,11 +19,11 @@ from calr_cli.data.local_labels import read_local_labels
 from calr_cli.errors import TrainingError
 from calr_cli.events import Reporter, SilentReporter
 from calr_cli.figures import EpochFigures
+from calr_cli.method import processes
 from calr_cli.method.clusters import build_clustering
 from calr_cli.method.inter import label_epoch, train_inter
 from calr_cli.method.intra import train_intra
 from calr_cli.method.labels import check_clusters
-from calr_cli.method.processes import run_intra
 from calr_cli.prepare.prepared import load_dataset
 from calr_cli.prepare.published import prepare_dataset
 from calr_cli.runs.find import create_run
@@ -34,6 +34,7 @@ from calr_cli.types import OUTLIER, Dataset
 from tests.method.test_presets import SMALL
 from tests.support.features import unit_features
 from tests.support.heard import Heard
+from tests.support.narrow import use_narrow
 from tests.support.small import small_dataset
 
 CPU = torch.device("cpu")
@@ -299,11 +300,19 @@ def test_what_to_do_about_no_cluster_or_one_is_said_in_settings_that_count(whole
         check_clusters(one, clustering, reporter)
 
 
+def narrow_intra(*work: Any) -> Any:
+    use_narrow(pytest.MonkeyPatch())  # in every process
+    return processes._intra(*work)
+
+
 @pytest.mark.distributed
-def test_two_processes_train_together_and_speak_once(whole: Whole, tmp_path: Path) -> None:
+def test_two_processes_train_together_and_speak_once(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_intra", narrow_intra)
     settings, heard = plus("intra.epochs=1"), Heard()
     run = create_run(settings, "intra", [CPU] * 2, tmp_path / "intra")
-    summary = run_intra(settings, whole.dataset, run, [CPU] * 2, heard)
+    summary = processes.run_intra(settings, whole.dataset, run, [CPU] * 2, heard)
     found, expected = figures(run), [row for row in figures(whole.intra) if row["epoch"] == 0]
     assert [row["clusters"] for row in found] == [row["clusters"] for row in expected]
     assert [row["loss"] for row in found] == pytest.approx([row["loss"] for row in expected], abs=1e-3)

@@ -30,7 +30,8 @@ def test_calr_learns_and_refinement_discards_rightly(seed: int, tmp_path: Path) 
     make_synthetic(tmp_path / "data", seed=seed)
     prepare_dataset("market1501", tmp_path / "data", SilentReporter())  # it is laid out like Market-1501
     dataset = load_dataset("market1501")
-    settings = resolve_settings("synthetic", None, [f"seed={seed + 1}"]).settings
+    quick = ["precision=fp32", "evaluation.monitor_every=0"]
+    settings = resolve_settings("synthetic", None, [f"seed={seed + 1}", *quick]).settings
     quiet = SilentReporter()
     untrained = evaluate(settings, build_encoder(settings, "inter", CPU), dataset, False, quiet)["mAP"]
     assert untrained <= 30

@@ -6,10 +6,10 @@ from torch import nn
 from torchvision.models import get_model
 
 from calr_cli.errors import ConfigError
-from calr_cli.models.backbones import CONVOLUTIONAL, IBN_BASE, FullPrecisionConv2d, build_backbone
+from calr_cli.models.backbones import CONVOLUTIONAL, IBN_BASE, TINY, FullPrecisionConv2d, build_backbone
 from calr_cli.models.ibn import InstanceBatchNorm
 
-CHANNELS = {"resnet18": 512, "resnet34": 512, "mobilenet_v2": 1280}
+CHANNELS = {"resnet18": 512, "resnet34": 512, "mobilenet_v2": 1280, "resnet_tiny": 256}
 
 
 @pytest.mark.parametrize("arch", CONVOLUTIONAL)
@@ -22,7 +22,7 @@ def test_feature_map_is_a_sixteenth_of_the_image(arch: str) -> None:
     assert feature_map.shape == (1, channels, 4, 2)
 
 
-@pytest.mark.parametrize("arch", [arch for arch in CONVOLUTIONAL if arch not in IBN_BASE])
+@pytest.mark.parametrize("arch", [arch for arch in CONVOLUTIONAL if arch not in (*IBN_BASE, TINY)])
 def test_key_names_and_shapes_are_torchvisions(arch: str) -> None:
     """Published ImageNet files must load without renaming."""
     with torch.device("meta"):
@@ -34,7 +34,7 @@ def test_key_names_and_shapes_are_torchvisions(arch: str) -> None:
 
 def test_only_the_last_stage_lost_its_stride() -> None:
     """A bottleneck strides in conv2, a basic block in conv1; both also in the short cut."""
-    for arch, conv in (("resnet50", "conv2"), ("resnet18", "conv1")):
+    for arch, conv in (("resnet50", "conv2"), ("resnet18", "conv1"), ("resnet_tiny", "conv1")):
         backbone, _ = build_backbone(arch)
         strides = {name: m.stride for name, m in backbone.named_modules() if isinstance(m, nn.Conv2d)}
         assert strides[f"layer4.0.{conv}"] == strides["layer4.0.downsample.0"] == (1, 1)
@@ -62,8 +62,8 @@ def test_unknown_arch_names_the_nearest_and_all() -> None:
         build_backbone("resnet_ibn50")
     assert error.value.lines() == [
         "unknown arch 'resnet_ibn50' (did you mean 'resnet_ibn50a'?). Known: resnet18, resnet34, resnet50, "
-        "resnet101, resnet152, resnet_ibn50a, resnet_ibn101a, mobilenet_v2, vit_small, vit_base, "
-        "vit_small_ics"
+        "resnet101, resnet152, resnet_ibn50a, resnet_ibn101a, mobilenet_v2, resnet_tiny, vit_small, "
+        "vit_base, vit_small_ics"
     ]
     with pytest.raises(ConfigError, match=r"^unknown arch 'vit'\. Known: resnet18, "):
         build_backbone("vit")

@@ -9,7 +9,7 @@ import torch
 
 from calr_cli.downloads import DriveFolderFile
 from calr_cli.errors import ConfigError, WeightsError
-from calr_cli.models.backbones import ARCHS
+from calr_cli.models.backbones import ARCHS, TINY
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.network_check import VitCheck, shapes
 from calr_cli.models.pretrained import load_pretrained
@@ -222,8 +222,20 @@ def test_unknown_arch(tmp_path: Path) -> None:
         adopt_pretrained("vgg", tmp_path / "x", Heard())
 
 
+def test_a_network_without_published_weights(tmp_path: Path) -> None:
+    for get in (cached_weights, lambda arch: fetch_pretrained(arch, Heard())):
+        with pytest.raises(WeightsError) as error:
+            get(TINY)
+        assert error.value.lines() == [
+            "nobody has published ImageNet weights of resnet_tiny. Start from random weights, "
+            "--pretrained none, or from a file of your own, --pretrained FILE"
+        ]
+    with pytest.raises(WeightsError, match=r"^nobody has published"):
+        adopt_pretrained(TINY, tmp_path / "x", Heard())
+
+
 def test_every_arch_has_a_release_whose_name_starts_its_hash() -> None:
-    assert set(RELEASES) == set(ARCHS)
+    assert set(RELEASES) == set(ARCHS) - {TINY}
     for release in RELEASES.values():
         if release.sha256 is None:
             continue

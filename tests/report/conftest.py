@@ -17,6 +17,7 @@ from calr_cli.method.inter import train_inter
 from calr_cli.method.intra import train_intra
 from calr_cli.runs.find import create_run
 from calr_cli.runs.folder import RunFolder
+from tests.support.narrow import use_narrow
 from tests.support.small import small_dataset, small_settings
 
 CPU = torch.device("cpu")
@@ -36,6 +37,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CALR_HOME", str(folder / "home"))
+        use_narrow(patch)
         dataset = small_dataset(folder / "data")
         settings: Settings = small_settings(evaluation={"monitor_every": 1})
         intra = create_run(settings, "intra", [CPU], folder / "intra")
@@ -49,7 +51,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
 
 
 @pytest.fixture
-def trained(trained_once: Trained, monkeypatch: pytest.MonkeyPatch) -> Trained:
+def trained(trained_once: Trained, narrow: None, monkeypatch: pytest.MonkeyPatch) -> Trained:
     monkeypatch.setenv("CALR_HOME", str(trained_once.home))
     return trained_once
 

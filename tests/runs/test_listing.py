@@ -85,7 +85,7 @@ def test_the_last_write_is_that_of_the_training(tmp_path: Path) -> None:
         ("mine/seed2/inter", "train --seeds=3 --output mine", "train --resume {}/mine"),
         ("seed2/inter", "train -d veri --output seed2", "train --resume {}/seed2"),
         ("runs/veri/inter/20260301-123000", "train -d veri", "train-inter --resume {}/{path}"),
-        ("out/inter", "demo --output out", "train-inter --resume {}/{path}"),
+        ("out/calr/inter", "demo --output out", "train-inter --resume {}/{path}"),
     ],
 )
 def test_a_run_that_is_one_of_several_goes_on_with_them(

@@ -28,6 +28,8 @@ from tests.support.epoch_figures import inter_epoch
 from tests.support.small import small_dataset, small_settings
 from tests.support.stages import CPU, Notebook, assert_same_model, figures
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 SETTINGS = small_settings(evaluation={"monitor_every": 2})
 
 
@@ -114,7 +116,7 @@ def assert_projection(folder: Path, dataset: Dataset) -> None:
     config = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
     (shown,) = config.embeddings
     features = np.loadtxt(folder / shown.tensor_path, delimiter="\t")
-    assert features.shape == (48, 512)
+    assert features.shape == (48, 64)
     assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-3)
     with (folder / shown.metadata_path).open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, batch_norm, conv2d, linear, max_pool2d, normalize, relu
-from torchvision.models import get_model
 
+from calr_cli.models import backbones
 from calr_cli.models.ibn import with_ibn_a
 
 State = dict[str, Tensor]
@@ -30,7 +30,7 @@ class Network:
 
     def __init__(self, arch: str, *, ibn: bool = False) -> None:
         torch.manual_seed(3)
-        resnet = get_model(arch, weights=None)
+        resnet = backbones.get_model(arch, weights=None)  # narrow where the encoder is
         self.resnet: Any = (with_ibn_a(resnet) if ibn else resnet).eval()
         for module in self.resnet.modules():
             if isinstance(module, nn.BatchNorm2d):

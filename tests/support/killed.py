@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import pytest
 import torch
 
 from calr_cli.data.local_labels import read_local_labels
@@ -22,6 +23,7 @@ from calr_cli.prepare.prepared import load_dataset
 from calr_cli.runs.folder import RunFolder
 from calr_cli.training import epoch
 from calr_cli.types import Dataset
+from tests.support.narrow import use_narrow
 
 CPU = torch.device("cpu")
 
@@ -80,6 +82,7 @@ def _start(plan: Plan, folder: Path, home: str) -> None:
 def _train(
     device: torch.device, reporter: Reporter, plan: Plan, run: RunFolder, dataset: Dataset, parent: int
 ) -> None:
+    use_narrow(pytest.MonkeyPatch())
     began = time.process_time()
     last = collectives.rank() == plan.processes - 1
     if last and plan.after:

@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -32,6 +33,7 @@ from calr_cli.training.proxies import CameraProxies, proxy_labels
 from calr_cli.training.reproducibility import keyed_rng
 from calr_cli.training.step import Batching
 from tests.support.features import unit_features
+from tests.support.narrow import use_narrow
 from tests.support.small_vits import SMALL_VITS
 
 CLUSTERS, CAMERAS, IMAGES, STEPS = 5, 3, 41, 3
@@ -60,7 +62,9 @@ def train_scenarios(
     device: torch.device, reporter: Reporter, scenarios: list[Scenario]
 ) -> list[dict[str, Tensor]]:
     """Weights, running statistics, memory, losses, and features after a few steps, of each scenario."""
-    return [_train(device, scenario) for scenario in scenarios]
+    with pytest.MonkeyPatch.context() as patch:
+        use_narrow(patch)
+        return [_train(device, scenario) for scenario in scenarios]
 
 
 def trained(processes: int, scenarios: list[Scenario], logs: Path) -> list[dict[str, Tensor]]:
