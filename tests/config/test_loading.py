@@ -131,8 +131,8 @@ def test_all_problems_are_told_at_once_in_plain_words(config: Path) -> None:
         "seed = -1 (--config my.yaml) must be a whole number from 0 to 4294967295",
         "data.width = wide (--set) must be a whole number from 32",
         "model.arch = resnet_ibn50 (--config my.yaml) must be one of resnet18, resnet34, resnet50, "
-        "resnet101, resnet152, resnet_ibn50a, resnet_ibn101a, mobilenet_v2, resnet_tiny, vit_small, vit_base, "
-        "vit_small_ics; did you mean resnet_ibn50a?",
+        "resnet101, resnet152, resnet_ibn50a, resnet_ibn101a, mobilenet_v2, resnet_tiny, vit_small, "
+        "vit_base, vit_small_ics; did you mean resnet_ibn50a?",
         "intra.num_instances = 4 (default) must not be above intra.batch_size = 2 (-b/--batch-size)",
         'inter.epochs = ["3"] (--config my.yaml) must be a whole number from 1',
         "inter.camera.weight = -0.5 (--weight) must be a number from 0, or null",
