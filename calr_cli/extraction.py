@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from calr_cli.data.augment import normalise
 from calr_cli.data.loaders import PixelSource
@@ -53,9 +55,19 @@ def extract_features(
     done = 0
     with reporter.progress(title, len(mine), "images") as progress, torch.inference_mode():
         for block in blocks:
-            features[done : done + len(block)] = network(
-                normalise(to_device(block, device), encoder.statistics)
-            )
-            done += len(block)
-            progress.advance(len(block))
+            count = len(block)
+            moved = to_device(block, device)
+            if device.type == "cuda" and done:
+                moved = _filled_up(moved, batch_size)
+            features[done : done + count] = network(normalise(moved, encoder.statistics))[:count]
+            done += count
+            progress.advance(count)
     return collectives.collect_rows(features.cpu().numpy(), np.diff(cuts).tolist())
+
+
+def _filled_up(pixels: Tensor, count: int) -> Tensor:
+    """``pixels`` (B, H, W, 3), then black images up to ``count``.
+
+    For each new size of batch a GPU tries out its algorithms, which takes longer than computing black images.
+    """
+    return functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, count - len(pixels)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from calr_cli import extraction
 from calr_cli.data.augment import normalise
 from calr_cli.data.images import read_pixels
 from calr_cli.data.loaders import ImageFiles
@@ -97,3 +99,24 @@ def test_an_unreadable_image_is_named(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "001.png").unlink()
     with pytest.raises(DataError, match=r"001\.png: the image is gone"):
         extract(encoder, images, 2)
+
+
+def test_a_last_batch_is_filled_up_with_black_images() -> None:
+    pixels = torch.randint(1, 256, (3, 4, 2, 3), dtype=torch.uint8)
+    filled = extraction._filled_up(pixels, 5)
+    assert filled.shape == (5, 4, 2, 3)
+    assert torch.equal(filled[:3], pixels)
+    assert not filled[3:].any()
+    assert torch.equal(extraction._filled_up(pixels, 3), pixels)
+
+
+@pytest.mark.gpu
+def test_a_gpu_sees_one_size_of_batch(encoder: Encoder, images: ImageSet) -> None:
+    on_gpu, sizes = copy.deepcopy(encoder).cuda(), set()
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda module, inputs: sizes.add(len(inputs[0])) if isinstance(module, Encoder) else None
+    )
+    features = extract(on_gpu, images, 4)
+    hook.remove()
+    assert sizes == {4}
+    np.testing.assert_allclose(features, extract(encoder, images, 4), atol=1e-2)

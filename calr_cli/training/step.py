@@ -69,6 +69,8 @@ class TrainingStep:
         classifier = None if alignment is None else alignment.classifier
         self.drop_path = networks.encoder.drop_path
         self.network: nn.Module = _Network(networks.encoder, classifier).train()
+        # Parameters whose gradients the step adds up; DistributedDataParallel does that itself.
+        self.trained = [p for p in self.network.parameters() if p.requires_grad] if self.ranks == 1 else []
         if self.ranks > 1:
             self.network = DistributedDataParallel(self.network, gradient_as_bucket_view=True)
 
@@ -93,29 +95,48 @@ class TrainingStep:
             branches = draw_kept_branches(len(batch), self.drop_path, draws(iteration, "drop path"))
         shares = self.objective.shares(batch)
         self.optimiser.zero_grad()
-        features, losses = [], []
-        for group in self.groups:
-            local = slice(group.start - self.share.start, group.stop - self.share.start)
-            images = augmentation.apply(pixels[local], changes.part(group))
-            with self._around(group):
-                kept = None if units is None else to_device(units[group], pixels.device)
-                through = None if branches is None else to_device(branches[group], pixels.device)
-                found, logits = self.network(images, kept, through)
-                each = self.objective.losses(found, batch[group])
-                cluster = (to_device(shares[group], found.device).to(each) * each).sum() * (not self.idle)
-                loss, camera = cluster, cluster.new_zeros(())
-                if alignment is not None:
-                    share = 0 if self.idle else len(images) / len(batch)
-                    camera = share * self.objective.camera_loss(logits, batch[group])
-                    loss = cluster + alignment.weight * camera
-                # DistributedDataParallel takes the mean over ranks, and the losses are to be summed.
-                (loss * self.ranks).backward()
-            features.append(found.detach())
-            losses.append(torch.stack([cluster.detach(), camera.detach()]))
+        features, losses, gradients = [], [], list[Tensor]()
+        # Autocast keeps its bf16 copies of the weights until the outermost one ends: all groups share them.
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=False):
+            for group in self.groups:
+                local = slice(group.start - self.share.start, group.stop - self.share.start)
+                images = augmentation.apply(pixels[local], changes.part(group))
+                with self._around(group):
+                    kept = None if units is None else to_device(units[group], pixels.device)
+                    through = None if branches is None else to_device(branches[group], pixels.device)
+                    found, logits = self.network(images, kept, through)
+                    each = self.objective.losses(found, batch[group])
+                    cluster = (to_device(shares[group], found.device).to(each) * each).sum() * (not self.idle)
+                    loss, camera = cluster, cluster.new_zeros(())
+                    if alignment is not None:
+                        share = 0 if self.idle else len(images) / len(batch)
+                        camera = share * self.objective.camera_loss(logits, batch[group])
+                        loss = cluster + alignment.weight * camera
+                    # DistributedDataParallel takes the mean over ranks, and the losses are to be summed.
+                    (loss * self.ranks).backward()
+                gradients = self._added(gradients)
+                features.append(found.detach())
+                losses.append(torch.stack([cluster.detach(), camera.detach()]))
+        for parameter, gradient in zip(self.trained, gradients, strict=True):
+            parameter.grad = gradient
         self.optimiser.step()
         mine = torch.cat(features)[: self.counts[collectives.rank()]]
         self.objective.update(collectives.gather_rows(mine, self.counts), batch)
         return torch.stack(losses).sum(dim=0)
+
+    def _added(self, before: list[Tensor]) -> list[Tensor]:
+        """Gradients of ``trained``, taken away from them, plus ``before``: all tensors in a few launches.
+
+        Left to itself, autograd adds each tensor by a launch of its own.
+        """
+        latest = []
+        for parameter in self.trained:
+            assert parameter.grad is not None
+            latest.append(parameter.grad)
+            parameter.grad = None
+        if before:
+            torch._foreach_add_(before, latest)
+        return before or latest
 
     def _around(self, group: slice) -> ExitStack:
         """What holds for one group: whether running statistics follow it, whether gradients are exchanged."""

@@ -166,6 +166,26 @@ def test_waiting(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_floor(tmp_path: Path) -> None:
+    size = ("--arch", "resnet18", "--images", "8", "--groups", "2", "--height", "32", "--width", "16")
+    step, extraction = run("floor.py", *size, folder=tmp_path)["rows"]
+    # Backwards takes twice the products of forwards, but none for the images' own gradient.
+    assert 2.5 < step["TFLOP"] / extraction["TFLOP"] < 3
+    assert step["GB, fused"] < step["GB, all"]
+
+
+def test_the_cost_of_an_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    cost = importlib.import_module("floor").cost
+    a, b = torch.ones(2, 3), torch.ones(3, 5)
+    product = cost(lambda: a @ b)
+    assert (product.flops, product.bytes, product.operations) == (2 * 2 * 3 * 5, 4 * (6 + 15 + 10), 1)
+    assert product.fused == product.bytes
+    relu = cost(lambda: a.t().relu())  # a view moves nothing
+    assert (relu.flops, relu.bytes, relu.fused, relu.operations) == (0, 4 * 12, 0, 1)
+
+
+@pytest.mark.e2e
 def test_folding(tmp_path: Path) -> None:
     tiny = ["--network", "tiny", "--precision", "bf16", "--repeat", "2"]
     rows = run("folding.py", *tiny, folder=tmp_path)["rows"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from calr_cli.models.backbones import build_backbone
+from calr_cli.models.encoder import Encoder
 from calr_cli.models.ibn import InstanceBatchNorm
 from tests.conftest import GOLDEN
 from tests.support.filled import fill
@@ -49,3 +51,19 @@ def test_first_half_forgets_an_images_own_contrast_and_the_rest_does_not() -> No
 
 def test_odd_channel_count_keeps_every_channel() -> None:
     assert InstanceBatchNorm(5)(torch.randn(2, 5, 4, 4)).shape == (2, 5, 4, 4)
+
+
+@pytest.mark.parametrize("arch", ["resnet_ibn50a", "mobilenet_v2"])
+def test_every_feature_map_stays_channels_last(arch: str) -> None:
+    """A map in another layout is copied before the next convolution, which takes a pass over it."""
+    encoder, elsewhere = Encoder(arch).train(), []
+
+    def look(name: str, _: nn.Module, __: object, output: torch.Tensor) -> None:
+        if output.ndim == 4 and not output.is_contiguous(memory_format=torch.channels_last):
+            elsewhere.append(name)
+
+    for name, module in encoder.backbone.named_modules():
+        if not name.endswith(".IN"):  # torch normalises instances in the other layout only
+            module.register_forward_hook(partial(look, name))
+    encoder(torch.randn(4, 3, 64, 32).to(memory_format=torch.channels_last))
+    assert not elsewhere
