@@ -68,7 +68,12 @@ class TrainingStep:
         classifier = None if alignment is None else alignment.classifier
         self.network: nn.Module = _Network(networks.encoder, classifier).train()
         if self.ranks > 1:
-            self.network = DistributedDataParallel(self.network, gradient_as_bucket_view=True)
+            self.network = DistributedDataParallel(
+                # Buffers are running statistics, which are copied once an epoch (`train_epoch`).
+                self.network,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
 
     def __call__(self, iteration: int, batch: IntArray, pixels: Tensor) -> Tensor:
         """Take the step.
