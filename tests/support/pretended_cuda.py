@@ -49,13 +49,27 @@ _WAITING = {
     aten.bincount.default: "bincount",
     aten.repeat_interleave.Tensor: "repeat_interleave",
 }
-_INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
+_INDEXING = (
+    aten.index.Tensor,
+    aten.index_put.default,
+    aten.index_put_.default,
+    aten._index_put_impl_.default,
+)
 _WITHOUT_KERNEL = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "_unsafe_view"}
 _FACTORIES = {
     getattr(torch, name)
     for name in (
         *("empty", "zeros", "ones", "full", "rand", "randn", "randint", "randperm", "arange", "linspace"),
-        *("eye", "tensor", "as_tensor", "empty_strided", "zeros_like", "ones_like", "full_like", "empty_like"),
+        *(
+            "eye",
+            "tensor",
+            "as_tensor",
+            "empty_strided",
+            "zeros_like",
+            "ones_like",
+            "full_like",
+            "empty_like",
+        ),
         *("rand_like", "randn_like", "tril_indices", "triu_indices", "scalar_tensor"),
     )
 }
@@ -84,27 +98,31 @@ class Record:
         launches: Number of each operation that starts at least one kernel or copy.
         waits: In their order.
         copied: Bytes between host and devices, in either direction.
+        places: Number of operations on each device.
     """
 
     operations: Counter[str] = field(default_factory=Counter)
     launches: Counter[str] = field(default_factory=Counter)
     waits: list[Wait] = field(default_factory=list)
     copied: int = 0
+    places: Counter[str] = field(default_factory=Counter)
 
     def clear(self) -> None:
         """Begin again."""
         self.operations.clear()
         self.launches.clear()
         self.waits.clear()
+        self.places.clear()
         self.copied = 0
 
     def wait(self, why: str) -> None:
         """Remember that the host waits."""
         self.waits.append(Wait(why, _line_of_calr()))
 
-    def operation(self, func: Any) -> None:
+    def operation(self, func: Any, place: torch.device) -> None:
         """Count an operation."""
         name = str(func)
+        self.places[str(place)] += 1
         self.operations[name] += 1
         if _has_kernel(func):
             self.launches[name] += 1
@@ -202,7 +220,7 @@ class PretendedTensor(torch.Tensor):
         if func is aten.copy_.default:
             return _copy_into(*args, **kwargs)
         place = _common_device(func, leaves)
-        _State.record.operation(func)
+        _State.record.operation(func, place)
         if func in _WAITING:
             _State.record.wait(_WAITING[func])
         elif func in _INDEXING:
@@ -299,7 +317,9 @@ class _Move(torch.autograd.Function):
         ctx.source = tensor.device
         held = _held(tensor)
         if target.type == "cpu":
-            _State.record.copy("to the host", held.nbytes, overlaps=False)  # or values would be read too early
+            _State.record.copy(
+                "to the host", held.nbytes, overlaps=False
+            )  # or values would be read too early
             return held.detach().clone()
         what = "to the device" if ctx.source.type == "cpu" else "between devices"
         pinned = what == "between devices" or _is_pinned(tensor)
@@ -314,7 +334,7 @@ class _Move(torch.autograd.Function):
 def _copy_into(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     places = {target.device.type, source.device.type}
     if places == {"cuda"}:
-        _State.record.operation(aten.copy_.default)
+        _State.record.operation(aten.copy_.default, target.device)
     else:
         host = target if target.device.type == "cpu" else source
         what = "to the host" if host is target else "to the device"
@@ -360,7 +380,8 @@ def _wrapped(func: Any, args: Any, kwargs: Any, found: Any, place: torch.device)
     written = iter([given[name] for name in _written(func)])
     results = found if isinstance(found, tuple) else (found,)
     wrapped = [
-        next(written) if returned.alias_info is not None and returned.alias_info.is_write
+        next(written)
+        if returned.alias_info is not None and returned.alias_info.is_write
         # A list of tensors is one result.
         else tree_map(lambda value: _put(value, place), result)
         for result, returned in zip(results, func._schema.returns, strict=False)
@@ -383,9 +404,7 @@ def _on_cpu(kwargs: dict[str, Any]) -> dict[str, Any]:
 @cache
 def _written(func: Any) -> tuple[str, ...]:
     """Names of the arguments that an operation writes to."""
-    return tuple(
-        a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write
-    )
+    return tuple(a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write)
 
 
 @cache
