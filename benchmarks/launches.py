@@ -4,8 +4,8 @@ python benchmarks/launches.py
 
 No GPU is needed: the step runs on the device of the tests that pretends to be one, and counts. An operation
 that only makes a view launches nothing; one that works on a list of tensors counts once, though it may start
-several kernels. Apart from the bytes of the pixels, which are counted for ``--height``, the height of an image
-changes none of this, so the images are 16 pixels high.
+several kernels. The height of an image changes nothing but the bytes of the pixels, which are counted for
+``--height``, so the images are 16 pixels high.
 """
 
 from __future__ import annotations

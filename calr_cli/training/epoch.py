@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,7 +103,7 @@ def train_epoch(
                 continue
             # The ranks look together, and so agree on what they see and on when to stop.
             due = perf_counter() - saved > SAVE_SECONDS
-            flags = torch.tensor([interrupt.requested, due], dtype=torch.float32, device=device)
+            flags = to_device(np.array([interrupt.requested, due], np.float32), device)
             look = collectives.sum_over_ranks(torch.stack([*pending, flags.to(pending[0])])).cpu()
             recent, stop, save_now = look[:-1], bool(look[-1, 0]), bool(look[-1, 1])
             _require_finite(recent, title, iteration + 1 - len(recent))

@@ -377,7 +377,11 @@ def _index(indices: Any) -> None:
 def _wrapped(func: Any, args: Any, kwargs: Any, found: Any, place: torch.device) -> Any:
     """The results of an operation; those that it has written to are the arguments themselves."""
     given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
-    written = iter([given[name] for name in _written(func)])
+    targets = [given[name] for name in _written(func)]
+    for target in targets:
+        if isinstance(target, PretendedTensor) and target.shape != target.held.shape:
+            raise NotImplementedError(f"{func} gives a tensor another shape")
+    written = iter(targets)
     results = found if isinstance(found, tuple) else (found,)
     wrapped = [
         next(written)
