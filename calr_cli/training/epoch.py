@@ -117,8 +117,8 @@ def train_epoch(
                 raise KeyboardInterrupt
     if collectives.world_size() > 1:
         # Running statistics follow the first group, which rank 0 has.
-        for module in (networks.encoder, networks.average):
-            for buffer in () if module is None else module.buffers():
+        for module in networks.modules.values():
+            for buffer in module.buffers():
                 collectives.copy_from_main(buffer)
     mean = seen.mean(dim=0).tolist()
     return EpochLosses(mean[0], mean[1] if objective.alignment is not None else None)

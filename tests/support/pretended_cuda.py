@@ -547,6 +547,18 @@ class _Autocast(torch.autocast):
         super().__init__("cpu" if device_type == "cuda" else device_type, *args, **kwargs)
 
 
+def _grouped(group: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
+    """Optimisers and averages group tensors by device inside of torch, where these are on the CPU."""
+
+    def grouped(lists: Any, with_indices: bool = False) -> dict[Any, Any]:
+        groups = group(lists, with_indices)
+        return {
+            (members[0][0].device, kind): (members, rest) for (_, kind), (members, rest) in groups.items()
+        }
+
+    return grouped
+
+
 @contextmanager
 def pretended_cuda(count: int = 1, *, bf16: bool = False) -> Iterator[Record]:
     """A context in which there are ``count`` CUDA devices; gives the record of what they do.
@@ -564,6 +576,8 @@ def pretended_cuda(count: int = 1, *, bf16: bool = False) -> Iterator[Record]:
         if hasattr(torch, "accelerator"):  # since 2.6
             stack.enter_context(patch.object(torch.accelerator, "current_stream", PretendedStream))
         stack.enter_context(patch.object(torch, "autocast", _Autocast))
+        name = "_group_tensors_by_device_and_dtype"
+        stack.enter_context(patch.object(torch._C, name, _grouped(getattr(torch._C, name))))
         stack.enter_context(_Functions())
         # Module.to would copy a pretended tensor into the parameter that there is.
         torch.__future__.set_overwrite_module_params_on_conversion(True)
