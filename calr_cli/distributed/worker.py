@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from calr_cli.allocation import keep_freed_memory
 from calr_cli.distributed import collectives
 from calr_cli.distributed.devices import working_on
 from calr_cli.distributed.relay import OnlyWarnings, Relay
@@ -100,6 +101,7 @@ def run_job(job: Job) -> Any:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _write_to(job.log(rank))
+    keep_freed_memory()  # as the command has done: a limit of malloc holds for one process
     writer = job.writers[rank]
     for other in job.writers:
         if other is not writer:

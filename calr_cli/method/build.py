@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from calr_cli.allocation import named_when_full, require_memory
 from calr_cli.config.schema import Inter, Intra, Optimiser, Settings
@@ -32,6 +31,7 @@ from calr_cli.models.encoder import Encoder
 from calr_cli.models.pretrained import load_pretrained
 from calr_cli.models.statistics import unusual
 from calr_cli.models.vit import VITS, VisionTransformer
+from calr_cli.training.average import RunningAverage
 from calr_cli.training.checkpoint import ModelCard, load_model
 from calr_cli.training.cluster_contrast import ClusterContrast
 from calr_cli.training.networks import Networks
@@ -230,18 +230,8 @@ def build_networks(
             decayed=optimiser.decayed,
         ),
         classifier,
-        build_average(encoder, average) if average else None,
+        RunningAverage(encoder, average) if average else None,
     )
-
-
-def build_average(encoder: Encoder, share: float) -> AveragedModel:
-    """A running average of the encoder's weights and statistics that keeps ``share`` of itself in a step.
-
-    It begins with what they are after the first step.
-
-    Source: Tarvainen and Valpola, "Mean teachers are better role models", NIPS 2017.
-    """
-    return AveragedModel(encoder, multi_avg_fn=get_ema_multi_avg_fn(share), use_buffers=True)
 
 
 def build_pixels(settings: Settings, images: ImageSet, reporter: Reporter) -> PixelSource:

@@ -91,7 +91,7 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         x = input if input.dtype == torch.float64 else input.float()
         dims = [d for d in range(x.ndim) if d != 1]
         shape = [1, -1, *[1] * (x.ndim - 2)]
-        count = all_reduce(x.new_tensor([x.numel() / x.shape[1]]))
+        count = all_reduce(x.new_full((1,), x.numel() / x.shape[1]))  # a tensor of a list would be waited for
         mean = all_reduce(x.sum(dims)) / count
         centred = x - mean.view(shape)
         variance = all_reduce(centred.square().sum(dims)) / count

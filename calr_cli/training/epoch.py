@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,7 +106,7 @@ def train_epoch(
                 continue
             # The ranks look together, and so agree on what they see and on when to stop.
             due = perf_counter() - saved > SAVE_SECONDS
-            flags = torch.tensor([interrupt.requested, due], dtype=torch.float32, device=device)
+            flags = to_device(np.array([interrupt.requested, due], np.float32), device)
             look = collectives.sum_over_ranks(torch.stack([*pending, flags.to(pending[0])])).cpu()
             recent, stop, save_now = look[:-1], bool(look[-1, 0]), bool(look[-1, 1])
             _require_finite(recent, title, iteration + 1 - len(recent))
@@ -119,8 +120,8 @@ def train_epoch(
                 raise KeyboardInterrupt
     if collectives.world_size() > 1:
         # Running statistics follow the first group, which rank 0 has.
-        for module in (networks.encoder, networks.average):
-            for buffer in () if module is None else module.buffers():
+        for module in networks.modules.values():
+            for buffer in module.buffers():
                 collectives.copy_from_main(buffer)
     mean = seen.mean(dim=0).tolist()
     return EpochLosses(mean[0], mean[1] if objective.alignment is not None else None)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.encoder import Encoder
+from calr_cli.training.average import RunningAverage
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Networks:
     encoder: Encoder
     optimiser: Optimizer
     classifier: CameraClassifier | None = None
-    average: AveragedModel | None = None
+    average: RunningAverage | None = None
 
     @property
     def model(self) -> Encoder:
         """The network to be used in the end: the average where there is one, else the encoder."""
-        return self.encoder if self.average is None else cast(Encoder, self.average.module)
+        return self.encoder if self.average is None else self.average.module
 
     @property
     def device(self) -> torch.device:
@@ -49,7 +49,7 @@ class Networks:
     def follow(self) -> None:
         """Move the average towards the encoder, where there is one."""
         if self.average is not None:
-            self.average.update_parameters(self.encoder)
+            self.average.follow(self.encoder)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values, from which `load_state_dict` restores everything."""

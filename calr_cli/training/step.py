@@ -72,7 +72,12 @@ class TrainingStep:
         # Parameters whose gradients the step adds up; DistributedDataParallel does that itself.
         self.trained = [p for p in self.network.parameters() if p.requires_grad] if self.ranks == 1 else []
         if self.ranks > 1:
-            self.network = DistributedDataParallel(self.network, gradient_as_bucket_view=True)
+            self.network = DistributedDataParallel(
+                # Buffers are running statistics, which are copied once an epoch (`train_epoch`).
+                self.network,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
 
     def __call__(self, iteration: int, batch: IntArray, pixels: Tensor) -> Tensor:
         """Take the step.

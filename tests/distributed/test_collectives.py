@@ -79,5 +79,6 @@ def test_every_rank_gets_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert got["copy"] == 7
         assert got["threads"] == (str(max(1, torch.get_num_threads() // 2)), got["threads"][1])
         assert int(got["threads"][0]) == got["threads"][1]
+        assert not got["mapped"]  # large blocks are kept by every process, as by the command
     assert [got["alone"] for got in both] == [(0, 1, [0]), (0, 1, [1])]
     assert not (tmp_path / "logs").exists()  # nothing was said

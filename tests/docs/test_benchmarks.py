@@ -155,6 +155,19 @@ def test_pooling(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_launches(tmp_path: Path) -> None:
+    rows = run("launches.py", "-a", "resnet18", "-b", "80", "--width", "16", folder=tmp_path)["rows"]
+    assert [row["step"] for row in rows] == ["calr", "plus"]
+    # A copy of the pixels of the batch, and of numbers that are few beside them; nothing is waited for.
+    assert [row["waits"] for row in rows] == [0, 0]
+    for row in rows:
+        assert row["of pixels MB"] == 80 * 256 * 16 * 3 / 1e6
+        assert 0 < row["copied MB"] - row["of pixels MB"] < 0.1
+        assert row["launches"] < row["operations"]
+    assert [row["of the average"] for row in rows] == [0, 2]
+
+
+@pytest.mark.e2e
 def test_waiting(tmp_path: Path) -> None:
     short = ["--busy", "0", "1", "--steps", "2", "--rounds", "1", "--limit", "5"]
     rows = run("waiting.py", *short, folder=tmp_path)["rows"]

@@ -18,12 +18,12 @@ from calr_cli.distributed import collectives
 from calr_cli.distributed.launch import launch
 from calr_cli.events import Reporter, SilentReporter
 from calr_cli.extraction import extract_features
-from calr_cli.method.build import build_average
 from calr_cli.models.batch_norm import synchronise_batch_norms
 from calr_cli.models.camera_classifier import CameraClassifier
 from calr_cli.models.compiling import compile_backbone
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.vit import VITS
+from calr_cli.training.average import RunningAverage
 from calr_cli.training.cluster_contrast import MemoryTerm
 from calr_cli.training.epoch import train_epoch
 from calr_cli.training.memory import ClusterMemory
@@ -111,7 +111,7 @@ def _train(device: torch.device, scenario: Scenario) -> dict[str, Tensor]:
         num_rows = int(proxy_labels(labels, camids).max()) + 1
         rows = torch.from_numpy(unit_features(1, num_rows, encoder.feature_dim)).double()
         terms.append(CameraProxies(0.5, 0.1, 0.07, 4)(rows, labels, camids))
-        average = build_average(encoder, 0.9)
+        average = RunningAverage(encoder, 0.9)
     weights = np.linspace(0, 2, CLUSTERS).astype(np.float32) if scenario.weighted else None
     classifier = None if alignment is None else alignment.classifier
     losses = train_epoch(
@@ -130,10 +130,9 @@ def _train(device: torch.device, scenario: Scenario) -> dict[str, Tensor]:
         result["proxies"] = terms[1].rows
         kept = average.state_dict()
         result |= {f"average.{name}": value.clone() for name, value in kept.items()}
-        others = collectives.gather([value.numpy() for value in kept.values()])
-        assert all(
-            np.array_equal(a, b) for of_rank in others for a, b in zip(of_rank, others[0], strict=True)
-        )
+    others = collectives.gather([value.numpy() for value in result.values()])
+    # Running statistics, too, though no rank but the first follows them within an epoch.
+    assert all(np.array_equal(a, b) for of_rank in others for a, b in zip(of_rank, others[0], strict=True))
     result["memory"] = memory.centroids
     result["losses"] = torch.tensor([losses.cluster, losses.camera or 0.0])
     features = extract_features(encoder, pixels, batch_size=4, reporter=SilentReporter())

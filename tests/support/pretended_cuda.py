@@ -98,27 +98,31 @@ class Record:
         launches: Number of each operation that starts at least one kernel or copy.
         waits: In their order.
         copied: Bytes between host and devices, in either direction.
+        places: Number of operations on each device.
     """
 
     operations: Counter[str] = field(default_factory=Counter)
     launches: Counter[str] = field(default_factory=Counter)
     waits: list[Wait] = field(default_factory=list)
     copied: int = 0
+    places: Counter[str] = field(default_factory=Counter)
 
     def clear(self) -> None:
         """Begin again."""
         self.operations.clear()
         self.launches.clear()
         self.waits.clear()
+        self.places.clear()
         self.copied = 0
 
     def wait(self, why: str) -> None:
         """Remember that the host waits."""
         self.waits.append(Wait(why, _line_of_calr()))
 
-    def operation(self, func: Any) -> None:
+    def operation(self, func: Any, place: torch.device) -> None:
         """Count an operation."""
         name = str(func)
+        self.places[str(place)] += 1
         self.operations[name] += 1
         if _has_kernel(func):
             self.launches[name] += 1
@@ -216,7 +220,7 @@ class PretendedTensor(torch.Tensor):
         if func is aten.copy_.default:
             return _copy_into(*args, **kwargs)
         place = _common_device(func, leaves)
-        _State.record.operation(func)
+        _State.record.operation(func, place)
         if func in _WAITING:
             _State.record.wait(_WAITING[func])
         elif func in _INDEXING:
@@ -330,7 +334,7 @@ class _Move(torch.autograd.Function):
 def _copy_into(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     places = {target.device.type, source.device.type}
     if places == {"cuda"}:
-        _State.record.operation(aten.copy_.default)
+        _State.record.operation(aten.copy_.default, target.device)
     else:
         host = target if target.device.type == "cpu" else source
         what = "to the host" if host is target else "to the device"
@@ -373,7 +377,11 @@ def _index(indices: Any) -> None:
 def _wrapped(func: Any, args: Any, kwargs: Any, found: Any, place: torch.device) -> Any:
     """The results of an operation; those that it has written to are the arguments themselves."""
     given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
-    written = iter([given[name] for name in _written(func)])
+    targets = [given[name] for name in _written(func)]
+    for target in targets:
+        if isinstance(target, PretendedTensor) and target.shape != target.held.shape:
+            raise NotImplementedError(f"{func} gives a tensor another shape")
+    written = iter(targets)
     results = found if isinstance(found, tuple) else (found,)
     wrapped = [
         next(written)
@@ -539,6 +547,18 @@ class _Autocast(torch.autocast):
         super().__init__("cpu" if device_type == "cuda" else device_type, *args, **kwargs)
 
 
+def _grouped(group: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
+    """Optimisers and averages group tensors by device inside of torch, where these are on the CPU."""
+
+    def grouped(lists: Any, with_indices: bool = False) -> dict[Any, Any]:
+        groups = group(lists, with_indices)
+        return {
+            (members[0][0].device, kind): (members, rest) for (_, kind), (members, rest) in groups.items()
+        }
+
+    return grouped
+
+
 @contextmanager
 def pretended_cuda(count: int = 1, *, bf16: bool = False) -> Iterator[Record]:
     """A context in which there are ``count`` CUDA devices; gives the record of what they do.
@@ -556,6 +576,8 @@ def pretended_cuda(count: int = 1, *, bf16: bool = False) -> Iterator[Record]:
         if hasattr(torch, "accelerator"):  # since 2.6
             stack.enter_context(patch.object(torch.accelerator, "current_stream", PretendedStream))
         stack.enter_context(patch.object(torch, "autocast", _Autocast))
+        name = "_group_tensors_by_device_and_dtype"
+        stack.enter_context(patch.object(torch._C, name, _grouped(getattr(torch._C, name))))
         stack.enter_context(_Functions())
         # Module.to would copy a pretended tensor into the parameter that there is.
         torch.__future__.set_overwrite_module_params_on_conversion(True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -84,10 +85,36 @@ def use_collectives(device: torch.device, reporter: Reporter, folder: Path) -> l
         "sum": collectives.sum_over_ranks(torch.tensor([1.0, rank])),
         "copy": collectives.copy_from_main(torch.tensor(rank + 7)),
         "alone": alone,
+        "mapped": bytes_mapped_for(64 << 20),
         "threads": (os.environ["OMP_NUM_THREADS"], torch.get_num_threads()),
     }
     collectives.barrier()
     return collectives.gather(got)
+
+
+class _Malloc(ctypes.Structure):
+    """glibc's struct mallinfo2."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def bytes_mapped_for(size: int) -> int | None:
+    """Bytes that malloc takes from the kernel for a block of ``size``, to return them; None: not glibc."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return None
+    mallinfo.restype = _Malloc
+    before = mallinfo().hblkhd
+    block = torch.empty(size, dtype=torch.uint8)
+    mapped: int = mallinfo().hblkhd - before
+    del block
+    return mapped
 
 
 def talk(device: torch.device, reporter: Reporter, folder: Path) -> None:

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from calr_cli.data.augment import Augmentation, normalise
 from calr_cli.data.loaders import ImageFiles
 from calr_cli.errors import DataError, MemoryLimitError, TrainingError
 from calr_cli.events import SilentReporter
-from calr_cli.method.build import build_average
 from calr_cli.models.camera_classifier import CameraClassifier, draw_kept_units
 from calr_cli.models.encoder import Encoder
 from calr_cli.training import ClusterMemory
+from calr_cli.training.average import RunningAverage
 from calr_cli.training.cluster_contrast import MemoryTerm
 from calr_cli.training.epoch import EpochLosses, train_epoch
 from calr_cli.training.losses import camera_loss
@@ -59,7 +58,7 @@ def train(
     memory: ClusterMemory | None = None,
     lr: float = 0.1,
     alignment: CameraAlignment | None = None,
-    average: AveragedModel | None = None,
+    average: RunningAverage | None = None,
     **options: Any,
 ) -> EpochLosses:
     parameters = [*encoder.parameters(), *(alignment.classifier.parameters() if alignment else [])]
@@ -195,7 +194,7 @@ def test_proxies_add_their_weighted_loss(fresh: Encoder, images: ImageSet, class
 def test_the_average_follows_every_step(fresh: Encoder, images: ImageSet) -> None:
     """It begins with the weights after the first step, and has running statistics, too."""
     encoder = copy.deepcopy(fresh)
-    average = build_average(encoder, 0.75)
+    average = RunningAverage(encoder, 0.75)
     assert torch.equal(weights_of(average.module), weights_of(fresh))
     seen: list[dict[str, torch.Tensor]] = []
     for step in range(3):
