@@ -252,7 +252,8 @@ class _Functions(TorchFunctionMode):
         if func is torch.Tensor.is_pinned:
             return _is_pinned(args[0])
         if func is torch.Tensor.new_tensor and isinstance(args[0], PretendedTensor):
-            return torch.tensor(args[1], **{"dtype": args[0].dtype, "device": args[0].place, **kwargs})
+            like = {"dtype": args[0].dtype, "device": args[0].place}
+            return _make(torch.tensor, args[1:], {**like, **kwargs})
         if func in _FACTORIES:
             return _make(func, args, kwargs)
         return func(*args, **kwargs)
@@ -576,6 +577,8 @@ def pretended_cuda(count: int = 1, *, bf16: bool = False) -> Iterator[Record]:
         if hasattr(torch, "accelerator"):  # since 2.6
             stack.enter_context(patch.object(torch.accelerator, "current_stream", PretendedStream))
         stack.enter_context(patch.object(torch, "autocast", _Autocast))
+        # The values of tensors that change in inference mode would have to be made in it, too.
+        stack.enter_context(patch.object(torch, "inference_mode", torch.no_grad))
         name = "_group_tensors_by_device_and_dtype"
         stack.enter_context(patch.object(torch._C, name, _grouped(getattr(torch._C, name))))
         stack.enter_context(_Functions())
