@@ -323,6 +323,10 @@ class Settings(Section):
     precision: Literal["auto", "fp32", "bf16"] = setting(
         "auto", "what the network computes in; auto: bf16 where that is faster [ours]"
     )
+    compile: bool = setting(
+        False,
+        "torch compiles the network for training: fewer passes over memory, a minute at the start [ours]",
+    )
     batch_norm_group_size: Annotated[int, AfterValidator(_not_one)] = setting(
         64, "images that share batch-norm statistics, worked on at a time; 0: the whole batch [release]", ge=0
     )

@@ -27,6 +27,7 @@ from calr_cli.method.estimates import block_bytes, memory_limit, tell_estimate
 from calr_cli.method.plugin import OwnLoss, load_plugin
 from calr_cli.models.batch_norm import synchronise_batch_norms
 from calr_cli.models.camera_classifier import CameraClassifier
+from calr_cli.models.compiling import compile_backbone
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.pretrained import load_pretrained
 from calr_cli.training.checkpoint import ModelCard, load_model
@@ -88,15 +89,24 @@ def check_start_model(settings: Settings, local_labels: Path | None) -> None:
 
 
 def build_encoder(settings: Settings, stage: str, device: torch.device) -> Encoder:
-    """A new encoder with the pretrained weights asked for.
+    """A new encoder with the pretrained weights asked for, to be trained.
 
     Raises:
         WeightsError: The weights are not there or do not fit.
+        ConfigError: The device cannot compute, or torch not compile, what the settings ask for.
     """
     seed_torch(settings.seed, stage, "weights")
     encoder = Encoder(settings.model.arch, settings.model.pooling)
     load_pretrained(encoder, settings.model.pretrained)
-    return ready(settings, encoder, device)
+    encoder = ready(settings, encoder, device)
+    if settings.compile:
+        if settings.batch_norm_group_size == 0 and collectives.world_size() > 1:
+            raise ConfigError(
+                "compile: batch norms over several devices cannot be compiled",
+                "Give --set compile=false, or a batch_norm_group_size above 0",
+            )
+        compile_backbone(encoder)
+    return encoder
 
 
 def ready(settings: Settings, encoder: Encoder, device: torch.device) -> Encoder:

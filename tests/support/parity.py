@@ -19,6 +19,7 @@ from calr_cli.extraction import extract_features
 from calr_cli.method.build import build_average
 from calr_cli.models.batch_norm import synchronise_batch_norms
 from calr_cli.models.camera_classifier import CameraClassifier
+from calr_cli.models.compiling import compile_backbone
 from calr_cli.models.encoder import Encoder
 from calr_cli.training.cluster_contrast import MemoryTerm
 from calr_cli.training.epoch import train_epoch
@@ -44,6 +45,7 @@ class Scenario:
     aligned: bool = False
     plus: bool = False
     """With camera proxies, a memory in groups, and a running average."""
+    compiled: bool = False
 
 
 class DoubleEncoder(Encoder):
@@ -74,6 +76,8 @@ def _train(device: torch.device, scenario: Scenario) -> dict[str, Tensor]:
         synchronise_batch_norms(encoder)
         if alignment is not None:
             synchronise_batch_norms(alignment.classifier)
+    if scenario.compiled:
+        compile_backbone(encoder, "aot_eager")
     heads = [] if alignment is None else list(alignment.classifier.parameters())
     optimiser = build_optimiser([*encoder.parameters(), *heads], lr=3.5e-4, weight_decay=5e-4)
     rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_any_number_of_processes_learns_the_same(on_one: Results, processes: int
         assert largest_difference(on_one[name], result, *SINGLE_PRECISION) < 1e-10, name
         for single in SINGLE_PRECISION:
             torch.testing.assert_close(on_one[name][single], result[single], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.distributed)])
+def test_a_compiled_network_learns_the_same(on_one: Results, processes: int, tmp_path: Path) -> None:
+    """Groups of two sizes, statistics that follow the first group only, and a camera classifier behind it."""
+    name = "a smaller last group"
+    torch.compiler.reset()
+    (compiled,) = trained(processes, [replace(SCENARIOS[name], compiled=True)], tmp_path)
+    assert largest_difference(on_one[name], compiled, *SINGLE_PRECISION) < 1e-10
 
 
 def test_other_groups_learn_something_else(tmp_path: Path, on_one: Results) -> None:
