@@ -159,13 +159,13 @@ def test_ctrl_c_in_stage_1_on_the_way_to_stage_2(calr: Calr, veri: str, folder: 
 
 def test_ctrl_c_in_stage_2(calr: Calr, veri: str, folder: Path) -> None:
     assert calr("train-intra", "-d", veri, *SHORT, *SMALL, "--output", "labels").exit_code == 0
-    flags = ["--iters", "2", "--epochs", "6", "--local-labels", "labels/local_labels.csv", "--output", "run"]
+    flags = ["--iters", "2", "--epochs", "12", "--local-labels", "labels/local_labels.csv", "--output", "run"]
     line = interrupted(["train-inter", "-d", veri, *SHORT, *SMALL, *flags], folder, "run/metrics.jsonl")
     assert line == "calr train-inter --resume run"
     (folder / "labels/local_labels.csv").unlink()  # the run has its own copy
     assert "resuming run after " in finish(line, folder)
     rows = [json.loads(row) for row in (folder / "run/metrics.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == list(range(6))
+    assert [row["epoch"] for row in rows] == list(range(12))
 
 
 def test_ctrl_c_in_two_processes(calr: Calr, veri: str, folder: Path) -> None:
