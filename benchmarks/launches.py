@@ -69,7 +69,11 @@ def counted(recipe: str, options: argparse.Namespace) -> dict[str, Any]:
             networks,
             Objective(terms, labels, camids, weights, alignment),
             options.batch_size,
-            Batching(build_augmentation(settings, networks.encoder), partial(keyed_rng, 0), settings.batch_norm_group_size),
+            Batching(
+                build_augmentation(settings, networks.encoder),
+                partial(keyed_rng, 0),
+                settings.batch_norm_group_size,
+            ),
         )
         blocks = [
             torch.empty((options.batch_size, ROWS, options.width, 3), dtype=torch.uint8, pin_memory=True)

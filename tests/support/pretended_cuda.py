@@ -49,13 +49,27 @@ _WAITING = {
     aten.bincount.default: "bincount",
     aten.repeat_interleave.Tensor: "repeat_interleave",
 }
-_INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
+_INDEXING = (
+    aten.index.Tensor,
+    aten.index_put.default,
+    aten.index_put_.default,
+    aten._index_put_impl_.default,
+)
 _WITHOUT_KERNEL = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "_unsafe_view"}
 _FACTORIES = {
     getattr(torch, name)
     for name in (
         *("empty", "zeros", "ones", "full", "rand", "randn", "randint", "randperm", "arange", "linspace"),
-        *("eye", "tensor", "as_tensor", "empty_strided", "zeros_like", "ones_like", "full_like", "empty_like"),
+        *(
+            "eye",
+            "tensor",
+            "as_tensor",
+            "empty_strided",
+            "zeros_like",
+            "ones_like",
+            "full_like",
+            "empty_like",
+        ),
         *("rand_like", "randn_like", "tril_indices", "triu_indices", "scalar_tensor"),
     )
 }
@@ -304,7 +318,9 @@ class _Move(torch.autograd.Function):
         ctx.source = tensor.device
         held = _held(tensor)
         if target.type == "cpu":
-            _State.record.copy("to the host", held.nbytes, overlaps=False)  # or values would be read too early
+            _State.record.copy(
+                "to the host", held.nbytes, overlaps=False
+            )  # or values would be read too early
             return held.detach().clone()
         what = "to the device" if ctx.source.type == "cpu" else "between devices"
         pinned = what == "between devices" or _is_pinned(tensor)
@@ -369,7 +385,8 @@ def _wrapped(func: Any, args: Any, kwargs: Any, found: Any, place: torch.device)
     written = iter(targets)
     results = found if isinstance(found, tuple) else (found,)
     wrapped = [
-        next(written) if returned.alias_info is not None and returned.alias_info.is_write
+        next(written)
+        if returned.alias_info is not None and returned.alias_info.is_write
         # A list of tensors is one result.
         else tree_map(lambda value: _put(value, place), result)
         for result, returned in zip(results, func._schema.returns, strict=False)
@@ -392,9 +409,7 @@ def _on_cpu(kwargs: dict[str, Any]) -> dict[str, Any]:
 @cache
 def _written(func: Any) -> tuple[str, ...]:
     """Names of the arguments that an operation writes to."""
-    return tuple(
-        a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write
-    )
+    return tuple(a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write)
 
 
 @cache
