@@ -132,22 +132,16 @@ def test_killed_midway(tmp_path: Path, number: int) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.timeout(280)
-def test_the_parts_run_on_a_cpu(tmp_path: Path) -> None:
-    words = ["--dry-run", "--parts", "step", "processes", "ranking", "market1501", "--output", str(tmp_path)]
+def test_a_dry_run(tmp_path: Path) -> None:
+    words = ["--dry-run", "--parts", "processes", "market1501", "--output", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, BENCHMARKS / "gpu.py", *words], capture_output=True, text=True, timeout=270
     )
     assert done.returncode == 0, done.stderr
     parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
     assert {name: found["state"] for name, found in parts.items()} == {
-        **dict.fromkeys(("step", "processes", "ranking"), "done"),
+        "processes": "done",
         "market1501": "a dry run leaves it out",
     }
     *_, alike = parts["processes"]["rows"]
     assert float(alike["found"]) < 1e-5  # two processes give what one gives
-    figures = [row["figure"] for row in parts["step"]["rows"]]
-    assert figures == [
-        f"{step}, {loop}, fp32, images/s"
-        for step in ("extraction", "training step")
-        for loop in ("plain", "calr")
-    ]
