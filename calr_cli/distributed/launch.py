@@ -42,6 +42,7 @@ from calr_cli.distributed.worker import (
 )
 from calr_cli.errors import ConfigError, WorkerError
 from calr_cli.events import Reporter
+from calr_cli.threads import available_cores
 
 T = TypeVar("T")
 
@@ -152,7 +153,7 @@ def _undo_one_thread(device: torch.device) -> None:
     """
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
     if device.type == "cuda" and collectives.is_main() and by_torchrun:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(available_cores())
 
 
 class _Launch:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
 from calr_cli.distributed import collectives
 from calr_cli.distributed import launch as launch_module
 from calr_cli.errors import ConfigError
+from calr_cli.threads import available_cores
 
 
 def test_two_processes_on_one_gpu_are_refused_before_nccl_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,4 +47,4 @@ def test_labels_are_made_on_more_than_the_one_thread_of_torchrun(
     counts: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", counts.append)
     launch_module._undo_one_thread(torch.device(device))
-    assert counts == ([len(os.sched_getaffinity(0))] if undone else [])
+    assert counts == ([available_cores()] if undone else [])
