@@ -109,7 +109,7 @@ def cluster(
     With --recipe, --config or --set inter.clustering..., the groups are the clusters of training.
 
     Examples:
-        calr cluster --resume model.pth photos/ --output identities.csv --html identities.html
+        calr cluster --resume model.pth photos/ --output who.csv --html who.html
         calr cluster --resume model.pth -d veri --split test --output identities.csv
     """
     from calr_cli.files import atomic_write

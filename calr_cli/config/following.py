@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from calr_cli.config.layers import Given, Layer
 from calr_cli.config.schema import Settings
 from calr_cli.errors import DataError
-from calr_cli.prepare.card import read_card
-from calr_cli.prepare.names import own_dataset_names
 
 AUTO = "auto"
 """The value of a setting that follows the data; its origin begins with it."""
@@ -51,6 +49,10 @@ def own_images(name: str) -> OwnImages | None:
     Raises:
         DataError: It is not known any more.
     """
+    # Imported here: a list of runs reads settings too, and does without NumPy.
+    from calr_cli.prepare.card import read_card
+    from calr_cli.prepare.names import own_dataset_names
+
     if name not in own_dataset_names():
         return None
     card = read_card(name)

@@ -83,7 +83,8 @@ def training_seconds(
     """
     model, data = settings.model, settings.data
     count = min(settings.inter.batch_size, _TIMED_IMAGES)
-    encoder = Encoder(arch or model.arch, model.pooling, data.height, data.width).to(devices[0]).train()
+    pooling = model.pooling if arch is None else "gem"  # that of a vision transformer fits no other network
+    encoder = Encoder(arch or model.arch, pooling, data.height, data.width).to(devices[0]).train()
     encoder.precision = choose_precision(settings.precision, devices[0])
     pixels = torch.zeros(count, 3, data.height, data.width, device=devices[0])
     best = float("inf")
@@ -118,12 +119,12 @@ def smaller_networks(settings: Settings, images: ImageSet, devices: Sequence[tor
     if arch in SMALLER or any(device.type != "cpu" for device in devices):
         return None
 
-    def time(arch: str) -> str:
-        return duration(training_seconds(settings, images, devices, arch=arch))
+    def time(smaller: str | None = None) -> str:
+        return duration(training_seconds(settings, images, devices, arch=smaller))
 
     others = ", ".join(f"-a {name} {time(name)}" for name in SMALLER)
     return (
-        f"on this CPU both stages would take about {time(arch)} with {arch}; smaller networks take less: "
+        f"on this CPU both stages would take about {time()} with {arch}; smaller networks take less: "
         f"{others}. Their weights: calr fetch-pretrained -a {SMALLER[0]}"
     )
 

@@ -124,7 +124,7 @@ def test_nonsense_gpus(calr: Calr, gpus: str, line: str) -> None:
 def test_gpus_without_cuda(calr: Calr) -> None:
     answer = calr("train-inter", "-d", "veri", "--gpus", "0,1,2,3")
     assert (answer.exit_code, answer.stdout) == (1, "")
-    assert answer.stderr.splitlines() == [
+    assert answer.errors == [
         "error: --gpus 0,1,2,3: no device 0, 1, 2, 3; there is no CUDA device here. "
         "Leave --gpus out to use the CPU"
     ]

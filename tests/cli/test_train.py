@@ -65,7 +65,7 @@ class Trainer:
         images = dataset.train
         if settings.intra.network == "shared":
             network = Encoder(settings.model.arch, settings.model.pooling)
-            save_model(run.model, network, model_card(settings, "intra", 1, images))
+            save_model(run.model, network, model_card(settings, network, "intra", 1, images))
         write_local_labels(run.local_labels, images, torch.arange(len(images)).numpy() // 2)
         counts = {"images": len(images), "cameras": 3, "clusters": len(images) // 2}
         cameras = [

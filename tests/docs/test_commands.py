@@ -61,6 +61,7 @@ NOT_CALR = {
     "python benchmarks/pooling.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/waiting.py": "test_benchmarks.py runs it, with few steps",
     "python benchmarks/searching.py": "test_benchmarks.py runs it, at a tiny size",
+    "python benchmarks/gpu.py": "test_gpu_benchmark.py runs it, at tiny sizes",
     "python benchmarks/demonstration.py": "test_benchmarks.py runs it, on made-up figures",
     "python benchmarks/exporting.py": "test_benchmarks.py runs it, at a tiny size",
     "python benchmarks/identities.py": "test_benchmarks.py runs it, on the synthetic dataset",

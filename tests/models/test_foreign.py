@@ -212,7 +212,7 @@ def test_what_is_not_recognised_gives_the_list_of_what_is(tmp_path: Path) -> Non
     assert refusal(transformer, tmp_path) == [
         "FILE is no network that calr recognises; its keys: base.cls_token, base.blocks.0.norm1.weight. "
         "Known are resnet18, resnet34, resnet50, resnet101, resnet152, resnet_ibn50a, resnet_ibn101a, "
-        "mobilenet_v2, vit_small, vit_base, vit_small_ics, by the names of calr, "
+        "mobilenet_v2, resnet_tiny, vit_small, vit_base, vit_small_ics, by the names of calr, "
         "SpCL/ClusterContrast/CALR, CAP, bag of tricks, "
         "TransReID, fast-reid, fast-reid of 2020, torchreid, torchvision, TransReID-SSL, timm, DINO, "
         "MoCo, MoCo v3"
