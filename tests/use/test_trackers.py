@@ -35,7 +35,7 @@ def pixels() -> np.ndarray:
 @pytest.mark.parametrize("name", TRACKERS)
 def test_the_file_computes_the_features_from_what_the_tracker_feeds(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    encoder = Encoder("resnet18").eval()
+    encoder = Encoder("resnet_tiny").eval()
     with torch.inference_mode():
         expected = encoder(normalise(torch.from_numpy(pixels()))).numpy()
     write_onnx(tmp_path / "m.onnx", encoder, HEIGHT, WIDTH, {}, TRACKERS[name])
