@@ -62,7 +62,7 @@ def compare(model: Path, dataset: Dataset) -> list[dict[str, Any]]:
         clustered = label_quality(made.value[~outliers], pids[~outliers])
         rows.append(
             {
-                "way": way,
+                "step": way,
                 "seconds": made.seconds,
                 "memory, MB": made.peak_bytes / 1e6,
                 "clusters": quality.num_clusters,

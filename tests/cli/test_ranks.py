@@ -78,7 +78,7 @@ def test_a_command_whose_peers_never_come_ends_by_two_signals(tmp_path: Path) ->
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         told["MASTER_PORT"] = str(free.getsockname()[1])
-    command = ["train-intra", "-d", "synthetic", "--pretrained", "none", "--device", "cpu"]
+    command = ["train-intra", "-d", "synthetic", "--recipe", "calr", "--device", "cpu"]
     with subprocess.Popen(
         [sys.executable, "-m", "calr_cli", *command],
         cwd=tmp_path,

@@ -265,7 +265,7 @@ def test_communities(tmp_path: Path) -> None:
     save_model(tmp_path / "model.pth", Encoder("resnet18"), card)
     arguments = ("--resume", str(tmp_path / "model.pth"), "-d", "synthetic")
     rows = run("communities.py", *arguments, folder=tmp_path)["communities"]
-    assert [row["way"] for row in rows] == ["Infomap", "calr"]
+    assert [row["step"] for row in rows] == ["Infomap", "calr"]
     assert all(row["clusters"] > 1 and 0 < row["pair F"] < 1 for row in rows)
 
 
