@@ -13,7 +13,7 @@ from calr_cli.distributed import collectives
 from calr_cli.events import Reporter
 from calr_cli.models.encoder import Encoder
 from calr_cli.models.folding import fold_batch_norms
-from calr_cli.transfer import to_device
+from calr_cli.transfer import copied_ahead
 from calr_cli.types import FloatArray
 
 
@@ -51,15 +51,14 @@ def extract_features(
     mine = np.arange(cuts[rank], cuts[rank + 1])
     features = torch.empty((len(mine), encoder.feature_dim), device=device)
     batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    blocks = pixels.batches(batches, pin=device.type == "cuda")
+    blocks = copied_ahead(pixels.batches(batches, pin=device.type == "cuda"), device)
     done = 0
     with reporter.progress(title, len(mine), "images") as progress, torch.inference_mode():
         for block in blocks:
             count = len(block)
-            moved = to_device(block, device)
             if device.type == "cuda" and done:
-                moved = _filled_up(moved, batch_size)
-            features[done : done + count] = network(normalise(moved, encoder.statistics))[:count]
+                block = _filled_up(block, batch_size)
+            features[done : done + count] = network(normalise(block, encoder.statistics))[:count]
             done += count
             progress.advance(count)
     return collectives.collect_rows(features.cpu().numpy(), np.diff(cuts).tolist())

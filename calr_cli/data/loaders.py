@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,9 +14,16 @@ import torch
 from torch import Tensor
 
 from calr_cli.data.images import read_pixels
+from calr_cli.threads import available_cores
 from calr_cli.types import ImageSet, IntArray
 
 _BATCHES_AHEAD = 2
+
+_GATHERING_THREADS = 4
+"""At most; other cores are left to what computes."""
+
+_PART = 1 << 20
+"""Bytes of a part that is worth a thread: copying them takes longer than handing them over."""
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -112,12 +120,19 @@ class StoredPixels:
 
     def batches(self, positions: Iterable[IntArray], *, pin: bool = False) -> Iterator[Tensor]:
         """See `PixelSource.batches`."""
+        threads = min(available_cores(), _GATHERING_THREADS)
 
         def fill(block: UInt8Array, batch: IntArray, pool: Executor) -> list[Future[Any]]:
-            # NumPy would go through a copy of the block in any other mode; no row is out of range.
-            return [pool.submit(np.take, self._pixels, self._rows[batch], 0, block, mode="clip")]
+            rows = self._rows[batch]
+            parts = max(1, min(threads, block.nbytes // _PART))
+            cuts = [len(batch) * part // parts for part in range(parts + 1)]
+            return [
+                # NumPy would go through a copy of the block in any other mode; no row is out of range.
+                pool.submit(np.take, self._pixels, rows[start:stop], 0, block[start:stop], mode="clip")
+                for start, stop in pairwise(cuts)
+            ]
 
-        return _ahead(positions, fill, (self.height, self.width), 1, pin)
+        return _ahead(positions, fill, (self.height, self.width), threads, pin)
 
     def subset(self, indices: IntArray) -> StoredPixels:
         """See `PixelSource.subset`; the pixels are shared."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -19,7 +20,7 @@ from calr_cli.events import Reporter
 from calr_cli.training.networks import Networks
 from calr_cli.training.objective import Objective
 from calr_cli.training.step import Batching, TrainingStep
-from calr_cli.transfer import to_device
+from calr_cli.transfer import copied_ahead, to_device
 from calr_cli.types import IntArray
 
 SAVE_SECONDS = 600
@@ -90,17 +91,12 @@ def train_epoch(
     seen = saving.losses
     pending: list[Tensor] = []  # losses that are still on the device
     parts = [batch[take_step.share] for batch in batches[len(seen) :]]
-    blocks = pixels.batches(parts, pin=device.type == "cuda")
+    blocks = copied_ahead(pixels.batches(parts, pin=device.type == "cuda"), device)
     saved = perf_counter()
     steps = reporter.progress(title, len(batches), "iterations", len(seen))
-    with steps as progress, deferred_interrupt() as interrupt:
+    with steps as progress, deferred_interrupt() as interrupt, _groups_that_fit(device, take_step.groups):
         for iteration, block in enumerate(blocks, start=len(seen)):
-            try:
-                pending.append(take_step(iteration, batches[iteration], to_device(block, device)))
-            except RuntimeError as error:
-                if not is_gpu_full(error):
-                    raise
-                raise _too_large(device, take_step.groups) from None
+            pending.append(take_step(iteration, batches[iteration], block))
             networks.follow()
             if (iteration + 1) % every and iteration + 1 < len(batches):
                 continue
@@ -138,10 +134,17 @@ def _require_finite(losses: Tensor, title: str, before: int) -> None:
         )
 
 
-def _too_large(device: torch.device, groups: list[slice]) -> MemoryLimitError:
-    size = max(group.stop - group.start for group in groups)
-    return MemoryLimitError(
-        f"the memory of {device} is full with {size} images at a time",
-        "A batch is worked on in groups and its gradients are accumulated: continue with --resume RUN_FOLDER "
-        f"--set batch_norm_group_size={max(size // 2, 2)}, or start anew with a smaller --height and --width",
-    )
+@contextmanager
+def _groups_that_fit(device: torch.device, groups: list[slice]) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_gpu_full(error):
+            raise
+        size = max(group.stop - group.start for group in groups)
+        raise MemoryLimitError(
+            f"the memory of {device} is full with {size} images at a time",
+            "A batch is worked on in groups and its gradients are accumulated: continue with --resume "
+            f"RUN_FOLDER --set batch_norm_group_size={max(size // 2, 2)}, or start anew with a smaller "
+            "--height and --width",
+        ) from None

@@ -3,11 +3,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from calr_cli.data import loaders
 from calr_cli.data.images import read_pixels
 from calr_cli.data.loaders import ImageFiles, PixelSource, StoredPixels
 from calr_cli.errors import DataError
@@ -138,3 +140,22 @@ def test_pinned_for_a_gpu(images: ImageSet, source: Open) -> None:
     for block in source(images).batches([np.arange(30)] * 4, pin=True):
         assert block.is_pinned()
         np.testing.assert_array_equal(block, decoded(images))
+
+
+def test_rows_gathered_in_parts_are_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+
+    def take(pixels: np.ndarray, rows: np.ndarray, *args: Any, **options: Any) -> None:
+        taken.append(len(rows))
+        real_take(pixels, rows, *args, **options)
+
+    real_take = np.take
+    monkeypatch.setattr(np, "take", take)
+    monkeypatch.setattr(loaders, "available_cores", lambda: 16)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (50, 128, 64, 3), np.uint8)
+    batches = [rng.integers(0, 50, size) for size in (0, 1, 84, 86, 250)]  # of 24 KiB each
+    for batch, block in zip(batches, StoredPixels(pixels).batches(batches), strict=True):
+        np.testing.assert_array_equal(block, pixels[batch])
+    assert sorted(taken) == [0, 1, 43, 43, 62, 62, 63, 63, 84]
+    assert threads() == []

@@ -5,7 +5,9 @@
 - refuse to be mixed with tensors of other devices, and to become NumPy arrays, as those on GPUs do;
 - compute with the CPU's kernels, and so give the CPU's bits;
 - count operations, copied bytes, and every time that the host would wait for a GPU, with the line of
-  ``calr_cli`` that made it wait.
+  ``calr_cli`` that made it wait;
+- refuse to be used on a stream that has not waited for the stream they were copied on, or that the allocator
+  has not been told of (`Tensor.record_stream`).
 
 What is pretended is what Python sees: inside of torch the tensors are on the CPU, because autograd asks a
 driver for a stream where they are not. Autocast is therefore the CPU's, which has the same list of operations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -31,6 +33,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 import calr_cli
+from calr_cli import transfer
 
 PACKAGE = Path(calr_cli.__file__).parent
 CPU = torch.device("cpu")
@@ -143,6 +146,7 @@ class _State:
     count = 0
     current = 0
     pinned: dict[int, StorageWeakRef] = {}  # noqa: RUF012  by address
+    streams: list[PretendedStream] = []  # noqa: RUF012  the last is the current one
 
 
 class PretendedTensor(torch.Tensor):
@@ -150,6 +154,8 @@ class PretendedTensor(torch.Tensor):
 
     held: torch.Tensor
     place: torch.device
+    copied: PretendedEvent | None = None
+    users: tuple[PretendedStream, ...] = ()
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
@@ -187,6 +193,9 @@ class PretendedTensor(torch.Tensor):
     def data_ptr(self) -> int:
         return self.held.data_ptr()
 
+    def record_stream(self, stream: PretendedStream) -> None:
+        self.users = (*self.users, stream)
+
     def tolist(self) -> Any:
         return on_host(self).tolist()
 
@@ -220,6 +229,8 @@ class PretendedTensor(torch.Tensor):
         if func is aten.copy_.default:
             return _copy_into(*args, **kwargs)
         place = _common_device(func, leaves)
+        for leaf in leaves:
+            _require_copied(leaf)
         _State.record.operation(func, place)
         if func in _WAITING:
             _State.record.wait(_WAITING[func])
@@ -325,7 +336,11 @@ class _Move(torch.autograd.Function):
         what = "to the device" if ctx.source.type == "cpu" else "between devices"
         pinned = what == "between devices" or _is_pinned(tensor)
         _State.record.copy(what, held.nbytes, overlaps=pinned and non_blocking)
-        return PretendedTensor(held.detach().clone(), target)
+        moved = PretendedTensor(held.detach().clone(), target)
+        stream = _State.streams[-1]
+        stream.copies += 1
+        moved.copied, moved.users = stream.record_event(), (stream,)
+        return moved
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
@@ -363,6 +378,16 @@ def _common_device(func: Any, tensors: list[torch.Tensor]) -> torch.device:
             f"({func}, {_line_of_calr()})"
         )
     return next(iter(places))
+
+
+def _require_copied(tensor: torch.Tensor) -> None:
+    if not isinstance(tensor, PretendedTensor) or tensor.copied is None:
+        return
+    stream, copied = _State.streams[-1], tensor.copied
+    if stream is not copied.stream and stream.seen.get(copied.stream, 0) < copied.copies:
+        raise RuntimeError(f"read before it is copied ({_line_of_calr()})")
+    if stream not in tensor.users:
+        raise RuntimeError(f"its memory may be reused while it is read ({_line_of_calr()})")
 
 
 def _index(indices: Any) -> None:
@@ -453,16 +478,28 @@ def _line_of_calr() -> str:
 
 
 class PretendedStream:
-    """A stream; all of them do their work at once."""
+    """A stream, which does its work at once.
+
+    Attributes:
+        copies: Number of copies it was given.
+        seen: For how many copies of other streams it has waited.
+    """
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.cuda_stream = 0
+        self.copies = 0
+        self.seen: dict[PretendedStream, int] = {}
 
-    def wait_stream(self, _: Any) -> None: ...
-    def wait_event(self, _: Any) -> None: ...
+    def wait_stream(self, other: PretendedStream) -> None:
+        self.wait_event(other.record_event())
 
-    def record_event(self, event: Any = None) -> Any:
-        return event or PretendedEvent()
+    def wait_event(self, event: PretendedEvent) -> None:
+        self.seen[event.stream] = max(self.seen.get(event.stream, 0), event.copies)
+
+    def record_event(self, event: PretendedEvent | None = None) -> PretendedEvent:
+        event = event or PretendedEvent()
+        event.record(self)
+        return event
 
     def query(self) -> bool:
         return True
@@ -477,9 +514,17 @@ class PretendedStream:
 class PretendedEvent:
     """An event, which has always happened."""
 
+    stream: PretendedStream
+    copies = 0
+
     def __init__(self, *_: Any, **__: Any) -> None: ...
-    def record(self, *_: Any) -> None: ...
-    def wait(self, *_: Any) -> None: ...
+
+    def record(self, stream: PretendedStream | None = None) -> None:
+        self.stream = stream or _State.streams[-1]
+        self.copies = self.stream.copies
+
+    def wait(self, stream: PretendedStream | None = None) -> None:
+        (stream or _State.streams[-1]).wait_event(self)
 
     def query(self) -> bool:
         return True
@@ -504,6 +549,15 @@ def _device(device: Any) -> Iterator[None]:
         yield
     finally:
         _State.current = before
+
+
+@contextmanager
+def _stream(stream: PretendedStream) -> Iterator[None]:
+    _State.streams.append(stream)
+    try:
+        yield
+    finally:
+        _State.streams.pop()
 
 
 def _patches(bf16: bool) -> dict[str, Callable[..., Any]]:
@@ -532,9 +586,9 @@ def _patches(bf16: bool) -> dict[str, Callable[..., Any]]:
         "manual_seed_all": nothing,
         "is_current_stream_capturing": lambda: False,
         "synchronize": lambda device=None: _State.record.wait("synchronize"),
-        "stream": lambda stream: nullcontext(),
-        "current_stream": lambda device=None: PretendedStream(),
-        "default_stream": lambda device=None: PretendedStream(),
+        "stream": _stream,
+        "current_stream": lambda device=None: _State.streams[-1],
+        "default_stream": lambda device=None: _State.streams[0],
         "Stream": PretendedStream,
         "Event": PretendedEvent,
         "_lazy_init": nothing,
@@ -571,11 +625,13 @@ def pretended_cuda(count: int = 1, *, bf16: bool = False) -> Iterator[Record]:
     if _State.count:
         raise RuntimeError("there are pretended devices already")
     _State.record, _State.count, _State.current = Record(), count, 0
+    _State.streams = [PretendedStream()]
     with ExitStack() as stack:
         for name, replacement in _patches(bf16).items():
             stack.enter_context(patch.object(torch.cuda, name, replacement))
         if hasattr(torch, "accelerator"):  # since 2.6
             stack.enter_context(patch.object(torch.accelerator, "current_stream", PretendedStream))
+        stack.enter_context(patch.object(transfer, "copy_stream", PretendedStream))  # a real one is kept
         stack.enter_context(patch.object(torch, "autocast", _Autocast))
         # The values of tensors that change in inference mode would have to be made in it, too.
         stack.enter_context(patch.object(torch, "inference_mode", torch.no_grad))

@@ -15,7 +15,7 @@ from calr_cli.errors import DataError, MemoryLimitError, TrainingError
 from calr_cli.events import SilentReporter
 from calr_cli.models.camera_classifier import CameraClassifier, draw_kept_units
 from calr_cli.models.encoder import Encoder
-from calr_cli.training import ClusterMemory
+from calr_cli.training import ClusterMemory, epoch
 from calr_cli.training.average import RunningAverage
 from calr_cli.training.cluster_contrast import MemoryTerm
 from calr_cli.training.epoch import EpochLosses, train_epoch
@@ -279,6 +279,18 @@ def test_a_full_gpu_says_how_many_images_were_too_many_and_which_setting_halves_
     (line,) = caught.value.lines()
     assert f"is full with {at_a_time} images at a time" in line
     assert f"--set batch_norm_group_size={smaller}," in line
+
+
+def test_a_gpu_without_room_for_the_next_pixels_is_full_as_well(
+    fresh: Encoder, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(blocks: Any, device: torch.device) -> Any:
+        yield next(blocks)
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 24.00 MiB")
+
+    monkeypatch.setattr(epoch, "copied_ahead", full)
+    with pytest.raises(MemoryLimitError, match="is full with 6 images at a time"):
+        train(copy.deepcopy(fresh), images, np.repeat(BATCH, 2, axis=0))
 
 
 def test_an_unreadable_image_ends_the_epoch(fresh: Encoder, tmp_path: Path) -> None:
