@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from inspect import signature
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,13 @@ from calr_cli.training.networks import Networks
 from calr_cli.training.objective import Objective
 from calr_cli.transfer import to_device
 from calr_cli.types import IntArray
+
+_WITHOUT_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers": False
+}
+"""Says that buffers are not sent in every step; newer versions of torch warn of the older name."""
 
 Draws = Callable[[int, str], np.random.Generator]
 """``draws(iteration, purpose)``: the source of what is random there."""
@@ -72,11 +81,9 @@ class TrainingStep:
         # Parameters whose gradients the step adds up; DistributedDataParallel does that itself.
         self.trained = [p for p in self.network.parameters() if p.requires_grad] if self.ranks == 1 else []
         if self.ranks > 1:
+            # Buffers are running statistics, which are copied once an epoch (`train_epoch`).
             self.network = DistributedDataParallel(
-                # Buffers are running statistics, which are copied once an epoch (`train_epoch`).
-                self.network,
-                broadcast_buffers=False,
-                gradient_as_bucket_view=True,
+                self.network, gradient_as_bucket_view=True, **_WITHOUT_BUFFERS
             )
 
     def __call__(self, iteration: int, batch: IntArray, pixels: Tensor) -> Tensor:
