@@ -128,5 +128,5 @@ def _free(folder: Path, name: str) -> Path:
 def _link(path: Path, target: Path) -> None:
     try:
         path.symlink_to(target)
-    except (NotImplementedError, PermissionError) as error:
+    except PermissionError as error:  # Windows without the privilege, file systems without links
         raise ConfigError(f"--folders: this system makes no links ({error})", "Give --copy") from None
