@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from calr_cli.errors import DataError
+from calr_cli.report.rendering import render_as_utf8
 from calr_cli.report.thumbnails import thumbnail
 from calr_cli.types import OUTLIER, IntArray
 from calr_cli.use.identities import Identities, closest_pairs
@@ -53,14 +53,8 @@ def contact_sheet(found: Identities, model: str) -> str:
     others = [n for n in range(len(sizes)) if n not in seen]
     members = np.split(np.argsort(labels, kind="stable"), np.cumsum([(~kept).sum(), *sizes])[:-1])[1:]
     shown = {n: _shown(found, n, members[n], float(sure[n])) for n in (*seen, *others[:OTHERS])}
-    environment = Environment(
-        loader=PackageLoader("calr_cli.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("identities.html").render(
+    return render_as_utf8(
+        "identities.html",
         model=model,
         images=len(labels),
         identities=len(sizes),
@@ -72,7 +66,6 @@ def contact_sheet(found: Identities, model: str) -> str:
         others=[shown[n] for n in others[:OTHERS]],
         left_out=max(0, len(others) - OTHERS),
     )
-    return page.encode("utf-8", "replace").decode("utf-8")  # file names need not be text
 
 
 def _shown(found: Identities, label: int, members: IntArray, confidence: float) -> Shown:

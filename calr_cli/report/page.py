@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from calr_cli.events import Reporter
 from calr_cli.files import atomic_write
@@ -17,6 +16,7 @@ from calr_cli.report.curves import COLUMNS, compared_panels, usable
 from calr_cli.report.findings import examine
 from calr_cli.report.missing import Missing
 from calr_cli.report.record import RunRecord
+from calr_cli.report.rendering import render
 from calr_cli.report.views import changes, detail_for, view_of
 from calr_cli.version import __version__
 
@@ -58,7 +58,8 @@ def write_report(
         findings = examine(run, device, root, detail.points, reporter)
         views.append(view_of(f"run{number}", run, findings, detail))
     page = render(
-        {
+        "report.html",
+        **{
             "version": __version__,
             "made": datetime.now().astimezone(),
             "views": views,
@@ -69,7 +70,7 @@ def write_report(
             "differing": differing_settings(runs) if len(runs) > 1 else [],
             "panels_of_all": compared_panels(runs, "compared") if len(runs) > 1 else [],
             "changes": changes(views, min(2, detail.queries)),
-        }
+        },
     )
     content = page.encode("utf-8", "backslashreplace")  # file names need not be text
     with atomic_write(output) as temporary:
@@ -91,16 +92,3 @@ def write_report(
             for view in views
         ],
     }
-
-
-def render(content: Mapping[str, Any]) -> str:
-    """The HTML of the page; all text from files is escaped."""
-    environment = Environment(
-        loader=PackageLoader("calr_cli.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.tests["missing"] = lambda value: isinstance(value, Missing)
-    return environment.get_template("report.html").render(content)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from calr_cli.errors import DataError
 from calr_cli.evaluation.calibration import in_percent
+from calr_cli.report.rendering import render_as_utf8
 from calr_cli.report.thumbnails import address, small
 
 
@@ -27,24 +26,16 @@ class Picture:
 def search_page(result: Mapping[str, Any]) -> str:
     """HTML of the answers that ``calr search --json`` prints, with the images."""
     pictures = _pictures(result)
-    environment = Environment(
-        loader=PackageLoader("calr_cli.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     galleries = [result["gallery"]] if isinstance(result["gallery"], str) else result["gallery"]
     shown = {picture.key: picture for picture in pictures.values() if picture is not None}
-    # File names need not be text; what is not becomes a question mark.
-    page = environment.get_template("search.html").render(
-        result,
+    return render_as_utf8(
+        "search.html",
+        **result,
         galleries=", ".join(galleries),
         pictures=shown.values(),
         picture=pictures.get,
         in_percent=in_percent,
     )
-    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _pictures(result: Mapping[str, Any]) -> dict[str, Picture | None]:
